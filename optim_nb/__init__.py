@@ -1,2 +1,7 @@
 """Gradient-based optimizers and learning-rate schedulers, derived, tested and plotted in notebooks."""
 __version__ = "0.1.0"
+
+from optim_nb import lr_scheduler
+from optim_nb.optimizer import (Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook)
+from optim_nb.optimizers import SGD, Adam, AdamW
+from optim_nb.tensor import Parameter, Tensor, no_grad

@@ -1,0 +1,196 @@
+"""The runs that are compared with PyTorch: parameters, gradients, options, and how two runs are compared.
+
+Shared by `record.py`, which runs them through torch, and by `test_parity.py`, which runs them through optim_nb.
+"""
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+STEPS = 40
+RECORDED = (1, 2, 20, 40)  # the steps whose values are stored
+RESUMED = 20  # the step after which torch's state dict is stored
+DTYPES = "float32", "float64"
+BLOCK = 997  # a large array is stored as every 997th element and the norm of every 997 elements
+
+# Shapes of the parameters. "strided" is every second row and every second column of a larger array. "idle" never
+# gets a gradient. The large one does not divide into blocks, cache lines or vectors.
+SHAPES = {"scalar": (), "empty": (0,), "vector": (7,), "matrix": (5, 3), "strided": (4, 3), "idle": (2,),
+          "large": (100_003,)}
+
+Buffers = dict[str, dict[str, np.ndarray]]  # {buffer: {parameter: array}}; the parameters are the buffer "param"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One optimizer with its options; the second half of the parameters is a group with `second`'s options."""
+    optimizer: str
+    options: dict[str, Any] = field(default_factory=dict)
+    second: dict[str, Any] = field(default_factory=dict)
+    resumable: bool = False  # store torch's state dict half-way; such a case has no large parameter
+
+    @property
+    def name(self) -> str:
+        first, second = (" ".join(f"{k}={v}" for k, v in options.items()) for options in (self.options, self.second))
+        return f"{self.optimizer} {first}" + f" | {second}" * bool(second) + " | resumable" * self.resumable
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {k: s for k, s in SHAPES.items() if not (self.resumable and k == "large")}
+
+
+momentum = dict(lr=0.05, momentum=0.9)
+nesterov = dict(**momentum, nesterov=True)
+short = dict(betas=(0.6, 0.8))  # short memories: the maximum that AMSGrad keeps is soon above the average
+
+CASES = [
+    Case("SGD"),
+    Case("SGD", dict(lr=0.1)),
+    Case("SGD", dict(lr=0.1, weight_decay=0.1)),
+    Case("SGD", dict(lr=0.1, weight_decay=0.1, maximize=True)),
+    Case("SGD", momentum),
+    Case("SGD", dict(**momentum, dampening=0.5)),
+    Case("SGD", dict(**momentum, dampening=1)),
+    Case("SGD", dict(**momentum, dampening=0.5, weight_decay=0.1, maximize=True)),
+    Case("SGD", dict(**momentum, weight_decay=0.1)),
+    Case("SGD", nesterov),
+    Case("SGD", dict(**nesterov, weight_decay=0.1, maximize=True)),
+    Case("SGD", momentum, dict(lr=0.01, momentum=0.5, nesterov=True)),
+    Case("SGD", momentum, dict(momentum=0), resumable=True),
+    Case("Adam"),
+    Case("Adam", dict(lr=0.05)),
+    Case("Adam", dict(lr=0.05, betas=(0.0, 0.999))),
+    Case("Adam", dict(lr=0.05, betas=(0.9, 0.5))),
+    Case("Adam", dict(lr=0.05, eps=1e-3)),
+    Case("Adam", dict(lr=0.05, weight_decay=0.1)),
+    Case("Adam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)),
+    Case("Adam", dict(lr=0.05, maximize=True, weight_decay=0.1)),
+    Case("Adam", dict(lr=0.05, **short)),
+    Case("Adam", dict(lr=0.05, **short, amsgrad=True)),
+    Case("Adam", dict(lr=0.05, **short, amsgrad=True, weight_decay=0.1, maximize=True)),
+    Case("Adam", dict(lr=0.05), dict(lr=0.01, betas=(0.5, 0.999), amsgrad=True)),
+    Case("Adam", dict(lr=0.05, **short, weight_decay=0.01), dict(amsgrad=True), resumable=True),
+    Case("AdamW"),
+    Case("AdamW", dict(lr=0.05, weight_decay=0.1)),
+    Case("AdamW", dict(lr=0.05, weight_decay=0)),
+    Case("AdamW", dict(lr=0.05, betas=(0.8, 0.99), eps=1e-3)),
+    Case("AdamW", dict(lr=0.05, weight_decay=0.1, maximize=True)),
+    Case("AdamW", dict(lr=0.05, **short, amsgrad=True)),
+    Case("AdamW", dict(lr=0.05, **short, amsgrad=True, weight_decay=0.1, maximize=True)),
+    Case("AdamW", dict(lr=0.05), dict(weight_decay=0, eps=1e-6)),
+    Case("AdamW", dict(lr=0.05, **short, weight_decay=0.1), dict(amsgrad=True), resumable=True),
+]
+
+
+def uniform(seed: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Numbers in [-1, 1) on a grid of 2^-23: exact in both dtypes, and the same on every machine and NumPy.
+
+    NumPy promises a fixed stream for a bit generator's raw integers, not for `Generator.random`.
+    """
+    raw = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(math.prod(shape))
+    return np.asarray(np.ldexp((raw >> np.uint64(40)).astype(dtype), -23) - np.ones((), dtype)).reshape(shape)
+
+
+def start(name: str, dtype: str) -> np.ndarray:
+    """The parameter called `name` before the first step. The strided one is a view with NaN in the gaps."""
+    values = uniform((0, list(SHAPES).index(name)), SHAPES[name], dtype)
+    if name != "strided":
+        return values
+    rows, columns = values.shape
+    view = np.full((2 * rows, 2 * columns), np.nan, dtype)[::2, 1::2]
+    view[:] = values
+    return view
+
+
+@cache
+def gradient(name: str, step: int, dtype: str) -> np.ndarray | None:
+    """The gradient of the parameter called `name` before step `step` (from 1): None, zeros or noise.
+
+    It does not depend on the parameter, so that two runs differ by the optimizer's arithmetic alone. Elements differ
+    in size by up to 2^12 and all shrink by half every 8 steps, as gradients do on the way to a minimum.
+    """
+    i = list(SHAPES).index(name)
+    if name == "idle" or (step + i) % 7 == 3:
+        return None
+    if (step + 2 * i) % 9 == 1:
+        return np.zeros(SHAPES[name], dtype)
+    noise = uniform((step, i), SHAPES[name], dtype)
+    exponent = np.arange(noise.size).reshape(noise.shape) % 13 + step // 8
+    return np.asarray(np.ldexp(noise, -exponent), dtype)
+
+
+def run(case: Case, dtype: str, optimizers: ModuleType, parameter: Callable, tensor: Callable = np.asarray,
+        resume: tuple[dict[str, np.ndarray], dict] | None = None, separate: bool = False, **flags: Any,
+        ) -> Iterator[tuple[int, Buffers, Any]]:
+    """Run a case and yield `(step, buffers, optimizer)` before the first step and after each; the lr falls half-way.
+
+    `parameter` makes the library's parameter from an array and shares its memory; `tensor` makes its gradient.
+    `resume` holds the parameters and the state dict to continue from, as they were after step `RESUMED`.
+    `separate` gives each parameter a group of its own.
+    """
+    arrays, state_dict = resume or ({name: start(name, dtype) for name in case.shapes}, None)
+    leaves = {name: parameter(array) for name, array in arrays.items()}
+    params, half = list(leaves.values()), len(leaves) // 2
+    groups = [{"params": params[:half]}, {"params": params[half:], **case.second}] if case.second else params
+    if separate:
+        groups = [{"params": [p], **(case.second if i >= half else {})} for i, p in enumerate(params)]
+    optimizer = getattr(optimizers, case.optimizer)(groups, **case.options, **flags)
+    if state_dict:
+        optimizer.load_state_dict(state_dict)
+    for step in range(RESUMED if resume else 0, STEPS + 1):
+        if step > (RESUMED if resume else 0):
+            for name, leaf in leaves.items():
+                grad = gradient(name, step, dtype)
+                leaf.grad = None if grad is None else tensor(grad.copy())
+            optimizer.step()
+        buffers: Buffers = {"param": arrays}
+        for name, leaf in leaves.items():
+            for key, value in optimizer.state.get(leaf, {}).items():
+                if value is not None:
+                    buffers.setdefault(key, {})[name] = np.asarray(value)
+        yield step, buffers, optimizer
+        if step == RESUMED:
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.1
+
+
+def digest(array: np.ndarray) -> np.ndarray:
+    """What is stored of an array: all of a small one; a sample of a large one, and the norm of each of its blocks."""
+    flat = array.reshape(-1)
+    if flat.size <= BLOCK:
+        return flat
+    squares = np.add.reduceat(np.square(flat, dtype="float64"), np.arange(0, flat.size, BLOCK))
+    return np.concatenate([flat[::BLOCK], np.sqrt(squares).astype(flat.dtype)])
+
+
+def pack(buffers: Buffers, dtype: str, what: Callable = digest) -> dict[str, np.ndarray]:
+    """One vector per buffer: `what` of every parameter's array in order, NaN where a parameter has no such buffer."""
+    def pieces(key, rows):
+        for name, param in buffers["param"].items():
+            size = 1 if key == "step" else what(param).size
+            yield what(rows[name]).astype(dtype) if name in rows else np.full(size, np.nan, dtype)
+    return {key: np.concatenate(list(pieces(key, rows))) for key, rows in buffers.items()}
+
+
+class Ruler:
+    """Measures the largest distance of each buffer from its reference, in ulps of the largest value seen there.
+
+    An error made while an element was large stays when the element shrinks, so an element is measured by the largest
+    value its reference has had so far, and not by the value it happens to have. A buffer that only one side has is
+    infinitely far away.
+    """
+    def __init__(self) -> None:
+        self.scale: dict[str, np.ndarray] = {}
+
+    def __call__(self, actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
+        return {key: self.distance(key, actual.get(key), expected.get(key)) for key in actual.keys() | expected.keys()}
+
+    def distance(self, key: str, actual: np.ndarray | None, expected: np.ndarray | None) -> float:
+        if actual is None or expected is None or not np.array_equal(np.isnan(actual), np.isnan(expected)):
+            return math.inf
+        scale = self.scale[key] = np.fmax(self.scale.get(key, np.zeros_like(expected)), np.abs(expected))
+        return float(np.nanmax(np.abs(actual - expected) / np.spacing(scale).astype("float64"), initial=0))
