@@ -278,7 +278,7 @@ def _flatten(row, dtype, borrowed):
         runs.append(run.reshape(-1).view(dtype))
     return runs, copies
 
-# %% ../nbs/01_kernels.ipynb #75f7df2d
+# %% ../nbs/01_kernels.ipynb #96b4a2ce
 class Plan:
     "One call that updates many arrays of one compute dtype: built once, run every step."
     def __init__(self,
@@ -335,13 +335,14 @@ class Plan:
         maximize: bool=False, # Flip the sign of the gradients?
     ) -> None:
         "Update every array of the plan in place."
-        if scalars.keys() != set(self.rule.scalars):
-            raise TypeError(f"{self.rule.name} takes the scalars {self.rule.scalars}, got {tuple(scalars)}")
-        values = np.array([-1. if maximize else 1., *(scalars[s] for s in self.rule.scalars)], self.dtype)
+        names = self.rule.scalars
+        if len(scalars) != len(names) or not all(map(scalars.__contains__, names)):
+            raise TypeError(f"{self.rule.name} takes the scalars ({', '.join(names)}), got ({', '.join(scalars)})")
+        values = np.array([-1. if maximize else 1., *map(scalars.__getitem__, names)], self.dtype)
+        if JIT and not self.copies: return self._launch(values)
         with np.errstate(all="ignore"):
             for _, a, run in self.copies: np.copyto(run, a)
-            if JIT: self._launch(values)
-            else: self._reference(values)
+            self._launch(values) if JIT else self._reference(values)
             for column, a, run in self.copies:
                 if column: np.copyto(a, run, casting="same_kind")
 

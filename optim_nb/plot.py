@@ -6,7 +6,7 @@
 __all__ = ['INK', 'COLORS', 'STYLE', 'use_style', 'colors', 'Trace', 'trace', 'contours', 'race', 'curves', 'lr_curve', 'states',
            'heatmap', 'Animation', 'animate']
 
-# %% ../nbs/04_plot.ipynb #a2a596be
+# %% ../nbs/04_plot.ipynb #250a25b5
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,13 @@ from matplotlib.figure import Figure
 import numpy as np
 from PIL import Image
 
+from .optimizer import Optimizer
 from .problems import Problem
 from .tensor import Parameter
 
-# %% ../nbs/04_plot.ipynb #ed4c05a3
-INK = '#797d83'
-COLORS = ['#2e83d5', '#e0700b', '#0f7350', '#c8479f', '#c8201a', '#5a4ff0', '#8a8f98']
+# %% ../nbs/04_plot.ipynb #88637aab
+INK = '#787c82'
+COLORS = ['#2e83d5', '#e0700b', '#11795a', '#c8479f', '#c8201a', '#5a4ff0', '#8a8f98']
 STYLE = {
     'figure.figsize': (7, 3.2), 'figure.dpi': 130, 'figure.constrained_layout.use': True,
     'figure.facecolor': 'none', 'axes.facecolor': 'none', 'savefig.facecolor': 'none', 'savefig.dpi': 130,
@@ -87,7 +88,7 @@ class Trace:
         end = ', diverged' if self.diverged else ''
         return f'Trace({len(self)} steps, loss {self.loss[0]:.3g} → {self.loss[-1]:.3g}{end})'
 
-# %% ../nbs/04_plot.ipynb #28676361
+# %% ../nbs/04_plot.ipynb #03a91d6b
 def trace(
     problem: Problem, # the objective; its noise, if any, is seeded anew
     make_optimizer: Callable, # list of parameters → optimizer, for example `lambda ps: Adam(ps, lr=0.1)`
@@ -105,21 +106,22 @@ def trace(
     path, grads, lrs, states = [p.data.copy()], [], [], []
     problem.reset()
     with np.errstate(all='ignore'):
-        for _ in range(steps):
+        while len(path) <= steps and np.isfinite(path[-1]).all():
             optimizer.zero_grad()
             problem(p).backward()
-            grad, lr = p.grad.copy(), float(optimizer.param_groups[0]['lr'])
+            grads.append(p.grad.copy()); lrs.append(float(optimizer.param_groups[0]['lr']))
             optimizer.step()
-            if not (np.isfinite(p.data).all() and np.isfinite(problem(p.data))): break
             if scheduler: scheduler.step()
-            path.append(p.data.copy()); grads.append(grad); lrs.append(lr)
+            path.append(p.data.copy())
             states.append({k: b.copy() for k, b in optimizer.state.get(p, {}).items() if np.shape(b) == start.shape})
-    path, empty = np.array(path), np.full(start.shape, np.nan)
-    names = dict.fromkeys(k for s in states for k in s)
-    return Trace(path, problem(path), np.array(grads).reshape(-1, *start.shape), np.array(lrs),
-                 {k: np.array([s.get(k, empty) for s in states]) for k in names}, diverged=len(path) <= steps)
+        loss = problem(np.array(path))
+    finite = np.isfinite(loss)
+    n = len(path) - 1 if finite.all() else max(finite.argmin() - 1, 0)
+    empty, names = np.full(start.shape, np.nan), dict.fromkeys(k for s in states[:n] for k in s)
+    return Trace(np.array(path)[:n + 1], loss[:n + 1], np.array(grads[:n]).reshape(n, *start.shape), np.array(lrs[:n]),
+                 {k: np.array([s.get(k, empty) for s in states[:n]]) for k in names}, diverged=n < steps)
 
-# %% ../nbs/04_plot.ipynb #b46921a8
+# %% ../nbs/04_plot.ipynb #8fbe3457
 def _levels(problem, z):
     "Contour values: the problem's own, else spaced evenly in the logarithm of the height above the minimum."
     if problem.levels is not None: return np.asarray(problem.levels)
@@ -159,14 +161,14 @@ def contours(
     _surface(problem, ax)
     for label, color in colors(traces).items():
         path = _visible(traces[label].path, problem.bounds)
-        ax.plot(*path.T, '-o', color=color, markersize=2.6, markevery=len(path) // 60 or 1, label=label, linewidth=1.3)
+        ax.plot(*path.T, '-o', color=color, markersize=2.6, markevery=len(path) // 45 or 1, label=label, linewidth=1.3)
     for start in {tuple(t.path[0]) for t in traces.values()} or {tuple(problem.start)}:
         ax.plot(*start, 'o', mfc='none', mec=INK, markersize=7, mew=1.3, zorder=5)
     if legend and traces: ax.legend(loc='upper left', bbox_to_anchor=(1.02, 1), borderaxespad=0)
     ax.set_title(problem.name)
     return ax
 
-# %% ../nbs/04_plot.ipynb #789299c3
+# %% ../nbs/04_plot.ipynb #fbf6118f
 def race(
     problem: Problem, # a problem with two parameters
     optimizers: dict[str, Callable], # label → (list of parameters → optimizer)
@@ -179,7 +181,7 @@ def race(
     The right axis is the height above the minimum, in logarithm, cut at 1e-16."""
     traces = {k: trace(problem, make, steps, start, make_scheduler) for k, make in optimizers.items()}
     aspect = np.divide(*[high - low for low, high in problem.bounds[::-1]])
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 0.9 + 3.1 * aspect))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 0.9 + 2.8 * aspect))
     contours(problem, traces, left, legend=False)
     gaps = {k: np.maximum(t.loss - problem.fmin, 1e-16) for k, t in traces.items()}
     curves(gaps, 'step', 'f(θ) − minimum', logy=True, ax=right, legend=False)
@@ -208,13 +210,8 @@ def curves(
     if legend: ax.legend()
     return ax
 
-# %% ../nbs/04_plot.ipynb #9c46c278
-def _idle(params):
-    "An optimizer that takes no steps: something for a schedule to act on."
-    from optim_nb.optimizer import Optimizer
-    class Idle(Optimizer):
-        def step(self, closure=None): pass
-    return Idle(params, dict(lr=1.0, momentum=0.9))
+# %% ../nbs/04_plot.ipynb #764c725b
+def _idle(params): return Optimizer(params, dict(lr=1.0, momentum=0.9))
 
 def lr_curve(
     schedules: dict, # label → (optimizer → scheduler), or a pair (make_optimizer, make_scheduler)
@@ -265,11 +262,11 @@ def states(
     axes[-1].set_xlabel('step')
     return axes
 
-# %% ../nbs/04_plot.ipynb #6d57cecb
+# %% ../nbs/04_plot.ipynb #c5b9b98f
 def heatmap(
     x, # columns, (m,)
     y, # rows, (n,)
-    values, # what was measured, (n, m); NaN (diverged) stays empty
+    values, # what was measured, (n, m); NaN (diverged) stays grey
     xlabel: str = '', # what the columns are
     ylabel: str = '', # what the rows are
     label: str = '', # what the colours show
@@ -285,11 +282,12 @@ def heatmap(
     if values.shape != (len(y), len(x)):
         raise ValueError(f'values must have shape (len(y), len(x)) = {(len(y), len(x))}, got {values.shape}')
     if ax is None: ax = plt.subplots(figsize=(7, 3.4))[1]
-    ax.set(xscale='log' if logx else 'linear', yscale='log' if logy else 'linear', xlabel=xlabel, ylabel=ylabel)
+    ax.set(xscale='log' if logx else 'linear', yscale='log' if logy else 'linear', xlabel=xlabel, ylabel=ylabel,
+           facecolor=(*to_rgb(INK), 0.3))
     mesh = ax.pcolormesh(x, y, values, shading='nearest', vmin=vmin, vmax=vmax)
     ax.figure.colorbar(mesh, ax=ax, label=label, pad=0.02).outline.set_visible(False)
     limits = ax.get_xlim(), ax.get_ylim()
-    halo = [patheffects.Stroke(linewidth=3.2, foreground='black', alpha=0.55), patheffects.Normal()]
+    halo = [patheffects.Stroke(linewidth=3.4, foreground='#14181e', alpha=0.75), patheffects.Normal()]
     for (name, curve), style in zip((boundary or {}).items(), ['--', ':', '-.', '-']):
         bx, by = (x, curve(x)) if callable(curve) else curve
         ax.plot(bx, by, style, color='white', path_effects=halo, label=name)
@@ -298,10 +296,11 @@ def heatmap(
     ax.grid(False)
     return ax
 
-# %% ../nbs/04_plot.ipynb #c0e4d49c
+# %% ../nbs/04_plot.ipynb #0b42dd64
 class Animation(str):
     "A self-contained HTML player: no network, no library; shows itself in a notebook."
     def _repr_html_(self): return str(self)
+    def __repr__(self): return f'Animation({len(self) / 1000:.0f} kB of HTML)'
 
 _PLAYER = Template("""<div id="$id" style="max-width:${width}px">
 <div style="position:relative"><img alt="$alt" style="display:block;width:100%" src="$last">

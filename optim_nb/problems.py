@@ -14,7 +14,7 @@ import numpy as np
 
 from .tensor import Tensor, op
 
-# %% ../nbs/03_problems.ipynb #6b805178
+# %% ../nbs/03_problems.ipynb #2f8d225c
 @dataclass(repr=False)
 class Problem:
     """An objective with known minima: call it on a `Tensor` to differentiate it, on arrays to evaluate it.
@@ -47,13 +47,16 @@ class Problem:
         self._rng = np.random.default_rng(self.seed)
 
     def _points(self, p):
-        p = np.asarray(p)
+        if not isinstance(p, Tensor):
+            p = np.asarray(p)
+            if p.dtype.kind != 'f': p = p.astype(float)
         if p.shape[-1:] != self.start.shape:
             raise ValueError(f'{self.name}: points must have shape (..., {self.start.size}), got {p.shape}')
-        return p if p.dtype.kind == 'f' else p.astype(float)
+        return p
 
     def __call__(self, p):
-        if not isinstance(p, Tensor): return self.f(Tensor(self._points(p))).data[()]
+        p = self._points(p)
+        if not isinstance(p, Tensor): return self.f(Tensor(p)).data[()]
         value = self.f(p)
         if not self.sigma: return value
         return value + (p * self._rng.normal(0, self.sigma, p.shape).astype(p.data.dtype)).sum()
@@ -75,13 +78,10 @@ class Problem:
         "Condition number L/μ, the ratio of the largest and the smallest curvature."
         return self.L / self.mu if self.L and self.mu else None
 
-# %% ../nbs/03_problems.ipynb #47d74819
+# %% ../nbs/03_problems.ipynb #efd51201
 def _quadratic(name, A, start, bounds, **options):
     "½ θᵀAθ with its minimum 0 at the origin."
-    (a, b), (_, c) = A.tolist()
-    def f(p):
-        x, y = p[..., 0], p[..., 1]
-        return 0.5 * a * x**2 + b * x * y + 0.5 * c * y**2              # (1)
+    def f(p): return 0.5 * (p * (p @ A.astype(p.dtype))).sum(-1)       # (1)
     mu, L = np.linalg.eigvalsh(A).tolist()
     return Problem(name, f, lambda p: p @ A.astype(p.dtype), start, [0, 0], bounds=bounds,
                    h=lambda p: np.broadcast_to(A, (*p.shape, 2)), L=L, mu=mu, **options)
@@ -198,25 +198,25 @@ def _logistic(z): return 0.5 * (1 + np.tanh(0.5 * z))
 @op
 def softplus(z): return np.logaddexp(0, z), lambda g: g * _logistic(z)
 
-# %% ../nbs/03_problems.ipynb #f6f4b250
+# %% ../nbs/03_problems.ipynb #911f9b39
 def logistic_data(
-    n: int = 40, # number of observations, half of each class
+    n: int = 80, # number of observations, half of each class
     seed: int = 0, # of the data
 ) -> tuple[np.ndarray, np.ndarray]: # features with a column of ones (n, 2), labels in {0, 1} (n,)
-    "One feature, two overlapping Gaussian classes around 1 and 3."
+    "One feature, two overlapping Gaussian classes around 0 and 2."
     y = np.arange(n) % 2
-    x = np.random.default_rng(seed).normal(1 + 2 * y, 1)
+    x = np.random.default_rng(seed).normal(2 * y, 1)
     return np.stack([x, np.ones(n)], -1), y
 
 def logistic(
-    n: int = 40, # number of observations
+    n: int = 80, # number of observations
     seed: int = 0, # of the data
 ) -> Problem:
     "Logistic regression with a slope and an intercept: convex, its optimum found by Newton's method."
     X, y = logistic_data(n, seed)
     def f(p):
         z = p[..., :1] * X[:, 0].astype(p.dtype) + p[..., 1:]
-        return softplus(z * (1 - 2 * y).astype(p.dtype)).mean(-1)       # (8)
+        return softplus(z * (1 - 2 * y).astype(p.dtype)).mean(-1)       # (10)
     def g(p):
         X_, y_ = X.astype(p.dtype), y.astype(p.dtype)
         return (_logistic(p @ X_.T) - y_) @ X_ / n
@@ -225,8 +225,8 @@ def logistic(
         return (r * (1 - r))[..., None, :] * X.T @ X / n
     best = np.zeros(2)
     for _ in range(20): best = best - np.linalg.solve(h(best), g(best))
-    problem = Problem('logistic regression', f, g, (0.0, 0.0), best, bounds=((-1.0, 4.5), (-8.0, 2.0)), h=h,
-                      L=np.linalg.eigvalsh(X.T @ X / n)[-1] / 4)
+    problem = Problem('logistic regression', f, g, (0.0, 0.0), best, bounds=((-0.8, 4.2), (-4.4, 0.6)), h=h,
+                      L=float(np.linalg.eigvalsh(X.T @ X / n)[-1]) / 4)
     problem.fmin = float(problem(best))
     return problem
 

@@ -1,0 +1,63 @@
+"""Build the documentation site: `python docs/build.py`. Quarto does it where installed, else Sphinx, on the same notebooks."""
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+os.chdir(HERE.parent)
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # document the package of this checkout, whichever one is installed
+
+
+def digest(files): return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files) if f.is_file())).hexdigest()
+
+
+def build():
+    """Run nbdev's steps on the notebooks that have changed, then Sphinx; a warning is an error."""
+    from nbdev.doclinks import _build_modidx
+    from nbdev.quarto import refresh_quarto_yml
+
+    import pages
+
+    sidebar, _ = pages.site_map()
+    refresh_quarto_yml()
+    _build_modidx()
+    code = digest([*HERE.glob("*.py"), *pages.cfg.lib_path.rglob("*.py"), pages.cfg.config_file])
+    now = {nb.as_posix(): code + digest([pages.NBS / nb]) for nb in pages.notebooks()}
+    now["look"] = digest([*HERE.glob("static/*"), *HERE.glob("templates/*"), Path("_quarto.yml")])
+    state = pages.PROC / "digests.json"
+    done = json.loads(state.read_text()) if state.exists() else {}
+    if done == now and (pages.OUT / "index.html").exists(): return print("Nothing has changed since the last build.")
+    if done.keys() != now.keys() or not next(iter(done.values())).startswith(code):
+        for folder in (pages.PROC, pages.OUT): shutil.rmtree(folder, ignore_errors=True)  # no stale page, no stale code
+        done = {}
+    pages.PROC.mkdir(exist_ok=True)
+    state.unlink(missing_ok=True)
+    changed = [nb for nb in now if nb != "look" and done.get(nb) != now[nb]]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(pages.process, nb) for nb in changed]
+        for i, job in enumerate(as_completed(jobs), 1): print(f"[{i}/{len(jobs)}] nbdev: {job.result()}", flush=True)
+    pages.write_pages(sidebar)
+    from sphinx.cmd.build import build_main
+    if build_main(["-qWn", "-b", "html", "-c", "docs", "-d", str(pages.PROC / "doctrees"), str(pages.SITE), str(pages.OUT)]):
+        raise SystemExit("The site was not built: see the warnings above.")
+    for nb in pages.notebooks():
+        (pages.OUT / "notebooks" / nb).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(pages.NBS / nb, pages.OUT / "notebooks" / nb)
+    state.write_text(json.dumps(now))
+
+
+if __name__ == "__main__":
+    if shutil.which("quarto"):
+        print("Building the site with Quarto (nbdev_docs)")
+        subprocess.run([Path(sys.executable).with_name("nbdev_docs")], check=True)
+        subprocess.run([sys.executable, "docs/readme.py"], check=True)  # nbdev_docs rewrites it its own way
+    else:
+        print("Building the site with Sphinx (there is no quarto on PATH)")
+        build()
+    print(f"Open {Path('_docs/index.html').resolve()}")

@@ -1,0 +1,114 @@
+"""The table of optimizers that every contract is tested on, and what the contract tests share."""
+import os, subprocess, sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+import numpy as np, pytest
+from optim_nb import Adam, AdamW, Parameter, SGD
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Case:
+    "One optimizer with valid options; a new optimizer joins every contract by a line in CASES."
+    cls: type
+    options: dict = field(default_factory=dict)
+    buffers: tuple = ()
+    counts: bool = True  # does its state hold "step"?
+
+    def __call__(self, params, **options): return self.cls(params, **self.options | options)
+    def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])
+
+
+CASES = [
+    Case(SGD, dict(lr=0.1), counts=False),
+    Case(SGD, dict(lr=0.1, weight_decay=0.1), counts=False),
+    Case(SGD, dict(lr=0.1, momentum=0.9, dampening=0.5), ("momentum_buffer",), counts=False),
+    Case(SGD, dict(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1), ("momentum_buffer",), counts=False),
+    Case(Adam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request): return request.param
+
+
+@pytest.fixture(params=list({c.cls: c for c in CASES}.values()), ids=lambda c: c.cls.__name__)
+def optimizer(request):
+    "Every optimizer once, whatever its options."
+    return request.param.cls
+
+
+def normal(shape=(3,), dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    real = rng.normal(size=shape)
+    return np.asarray(real + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else real).astype(dtype)
+
+
+def parameters(*shapes, dtype=np.float64, seed=0):
+    return [Parameter(normal(s, dtype, (seed, i))) for i, s in enumerate(shapes or [(3,), (2, 2)])]
+
+
+def give_grads(params, seed=0):
+    "A gradient for every parameter, the same for the same seed."
+    for i, p in enumerate(params): p.grad = normal(p.data.shape, p.data.dtype, (7, seed, i))
+
+
+def train(optimizer, params, steps, start=0):
+    for t in range(start, start + steps):
+        give_grads(params, t)
+        optimizer.step()
+
+
+def same(a, b):
+    "Equal in every bit, through dicts and sequences; an array equals only an array of its dtype and shape."
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return (isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape
+                and a.tobytes() == b.tobytes())
+    if isinstance(a, Mapping): return isinstance(b, Mapping) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)): return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and (a == b or a != a and b != b)
+
+
+def arrays_in(x):
+    "Every array in nested dicts and sequences."
+    if isinstance(x, np.ndarray): yield x
+    elif isinstance(x, Mapping):
+        for v in x.values(): yield from arrays_in(v)
+    elif isinstance(x, (list, tuple)):
+        for v in x: yield from arrays_in(v)
+
+
+def snapshot(opt, params=()):
+    "Copies of everything a step or a load may change, for comparing with `same`."
+    members = list(dict.fromkeys([p for g in opt.param_groups for p in g["params"]] + list(params)))
+    def plain(v): return v.copy() if isinstance(v, np.ndarray) else v
+    return dict(data=[p.data.copy() for p in members], ids=[[id(p) for p in g["params"]] for g in opt.param_groups],
+                groups=[{k: plain(v) for k, v in g.items() if k != "params"} for g in opt.param_groups],
+                state={id(p): {k: plain(v) for k, v in s.items()} for p, s in opt.state.items()})
+
+
+@pytest.fixture
+def unchanged():
+    "Context manager: the optimizer's parameters, groups and state are in the end what they were, bit for bit."
+    from contextlib import contextmanager
+    @contextmanager
+    def check(opt, params=()):
+        before = snapshot(opt, params)
+        yield
+        assert same(snapshot(opt, params), before)
+    return check
+
+
+def python(code, *path, timeout=120, **env):
+    "Run code in a fresh interpreter that turns warnings into errors and imports from `path`, else from this checkout."
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=timeout,
+                          env=inherited | dict(PYTHONPATH=os.pathsep.join(map(str, path or [ROOT])), **env),
+                          cwd=path[0] if path else ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,128 @@
+"""optim_nb against trajectories recorded from PyTorch, and against PyTorch itself where it is installed."""
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden.cases import CASES, DTYPES, RECORDED, RESUMED, Case, collect, run, start, ulps
+
+import optim_nb
+
+USUAL, MOST = 20, 40  # ulps, for 99 % of the elements and for all; tests/golden/README.md says why not more
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+resumable_cases = pytest.mark.parametrize("case", [c for c in CASES if c.resumable], ids=lambda case: case.name)
+all_dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(Path(__file__).with_name("golden") / "trajectories.npz") as data:
+        return dict(data)
+
+
+def entries(golden: dict, *path: str) -> dict[str, np.ndarray]:
+    """Everything under `path`, by the rest of its name."""
+    prefix = "/".join(path) + "/"
+    return {key.removeprefix(prefix): value for key, value in golden.items() if key.startswith(prefix)}
+
+
+def tables(golden: dict, case: Case, dtype: str) -> dict[str, np.ndarray]:
+    return {key: table for key, table in entries(golden, case.name, dtype).items() if table.ndim == 2 and "/" not in key}
+
+
+def torch_state_dict(golden: dict, case: Case, dtype: str) -> dict:
+    state: dict[int, dict[str, np.ndarray]] = {}
+    for key, value in entries(golden, case.name, dtype, "state").items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": ast.literal_eval(str(golden[f"{case.name}/{dtype}/param_groups"]))}
+
+
+def is_close(distances: dict[str, tuple[float, float]]) -> bool:
+    return all(usual <= USUAL and most <= MOST for usual, most in distances.values())
+
+
+def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    distances = ulps(actual, expected)
+    assert is_close(distances), distances
+
+
+def nb_run(case: Case, dtype: str, **options):
+    return run(case, dtype, optim_nb, optim_nb.Parameter, **options)
+
+
+@all_dtypes
+@all_cases
+def test_replays_torch(case, dtype, golden):
+    """Parameters and every buffer of torch's state, under torch's names, present from the same step on."""
+    assert_close(collect(nb_run(case, dtype), dtype), tables(golden, case, dtype))
+
+
+@all_dtypes
+@resumable_cases
+def test_continues_from_torchs_state_dict(case, dtype, golden):
+    """Half-way, torch's own state dict is loaded into a new optimizer; the rest of the run is torch's."""
+    recorded = tables(golden, case, dtype)
+    row = recorded["param"][RECORDED.index(RESUMED)]
+    params = {name: start(name, dtype) for name in case.shapes}
+    for array, piece in zip(params.values(), np.split(row, np.cumsum([array.size for array in params.values()])[:-1])):
+        array[...] = piece.reshape(array.shape)
+    resumed = nb_run(case, dtype, resume=(params, torch_state_dict(golden, case, dtype)))
+    assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in recorded.items()})
+
+
+@all_dtypes
+@pytest.mark.parametrize("slip", [
+    pytest.param(dict(betas=(0.9, float(np.float32(0.999)))), id="1-beta2 from a float32 beta2"),
+    pytest.param(dict(betas=(float(np.float32(0.9)), 0.999)), id="1-beta1 from a float32 beta1"),
+    pytest.param(dict(eps=1.01e-8), id="eps 1% off"),
+    pytest.param(dict(lr=0.05 * (1 + 4e-6)), id="step size 4e-6 off"),
+    pytest.param(dict(weight_decay=1e-6), id="a trace of weight decay"),
+])
+def test_tolerance_notices(slip, dtype, golden):
+    """Errors of the kind a port makes are beyond the tolerance."""
+    case, = (c for c in CASES if c.optimizer == "Adam" and c.options == dict(lr=0.05) and not c.second)
+    wrong = replace(case, options=case.options | slip)
+    assert not is_close(ulps(collect(nb_run(wrong, dtype), dtype), tables(golden, case, dtype)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_leaves_gaps_of_strided_parameters_alone(case):
+    """The array behind a strided parameter keeps its NaN everywhere else."""
+    for _, buffers, _ in nb_run(case, "float32"):
+        strided = buffers["param"]["strided"]
+    assert np.count_nonzero(~np.isnan(strided.base)) == strided.size
+
+
+class TestLive:
+    """The same cases, all elements, against the torch of this environment."""
+    @pytest.fixture(scope="class")
+    def torch(self):
+        return pytest.importorskip("torch", reason="torch is not installed: the recorded trajectories are tested alone")
+
+    @staticmethod
+    def torch_run(torch, case: Case, dtype: str, **options):
+        return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, foreach=False, fused=False, **options)
+
+    @all_dtypes
+    @all_cases
+    def test_equals_torch(self, case, dtype, torch):
+        expected = collect(self.torch_run(torch, case, dtype), dtype, np.ravel)
+        assert_close(collect(nb_run(case, dtype), dtype, np.ravel), expected)
+
+    @all_dtypes
+    @resumable_cases
+    def test_torch_continues_from_ours(self, case, dtype, torch):
+        """A state dict of optim_nb, its arrays made tensors, continues in torch."""
+        expected = collect(nb_run(case, dtype), dtype)
+        for step, buffers, optimizer in nb_run(case, dtype):
+            if step == RESUMED:
+                params = {name: array.copy() for name, array in buffers["param"].items()}
+                saved = optimizer.state_dict()
+                break
+        for state in saved["state"].values():
+            state |= {key: torch.tensor(value) for key, value in state.items() if value is not None}
+        resumed = self.torch_run(torch, case, dtype, resume=(params, saved))
+        assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in expected.items()})
