@@ -39,9 +39,13 @@ def build():
     pages.PROC.mkdir(exist_ok=True)
     state.unlink(missing_ok=True)
     changed = [nb for nb in now if nb != "look" and done.get(nb) != now[nb]]
+    faults = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        jobs = [pool.submit(pages.process, nb) for nb in changed]
-        for i, job in enumerate(as_completed(jobs), 1): print(f"[{i}/{len(jobs)}] nbdev: {job.result()}", flush=True)
+        jobs = {pool.submit(pages.process, nb): nb for nb in changed}
+        for i, job in enumerate(as_completed(jobs), 1):
+            print(f"[{i}/{len(jobs)}] nbdev: {jobs[job]}", flush=True)
+            if fault := job.exception(): faults.append(f"nbs/{jobs[job]}: {fault}")
+    if faults: raise SystemExit("\n\n".join(faults))
     pages.write_pages(sidebar)
     from sphinx.cmd.build import build_main
     if build_main(["-qWn", "-b", "html", "-c", "docs", "-d", str(pages.PROC / "doctrees"), str(pages.SITE), str(pages.OUT)]):

@@ -56,6 +56,7 @@ mathjax3_config = {"tex": {"inlineMath": [["\\(", "\\)"], ["$", "$"]]}, "options
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static", str(static)]
+html_favicon = "static/favicon.svg"
 html_css_files = ["fonts.css", "site.css"]
 html_copy_source = html_show_sourcelink = False
 html_use_index = False

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import warnings
 from pathlib import Path
 
 import yaml
@@ -64,11 +65,14 @@ def process(nb):
     """nbdev's processing of one notebook, which runs what `show_doc` needs, into _proc/; called in a worker process."""
     cfg.d["renderer"] = "showdoc.ParameterTable"
     os.environ.update(IN_TEST="1", MPLBACKEND="agg")  # IN_TEST: an nbdev_export() in a notebook does nothing
+    warnings.filterwarnings("ignore", "Found cells containing imports and other code")
     notebook = read_nb(NBS / nb)
-    FilterDefaults()(notebook)
+    try: FilterDefaults()(notebook)
+    except Exception as e:  # its cause is an error in the notebook's code, which a worker process cannot hand over
+        hint = "\nOnly imports, exports and show_doc run here: give imports cells of their own." if e.__cause__ else ""
+        raise RuntimeError(f"{e}\n{e.__cause__ or ''}{hint}") from None
     (PROC / nb).parent.mkdir(parents=True, exist_ok=True)
     write_nb(notebook, PROC / nb)
-    return nb
 
 
 def write_pages(sidebar):
@@ -116,7 +120,8 @@ def _cells(cell, nb, anchors):
 
 
 def _show_doc(text):
-    """Set the symbol's name as code, and point the link at this site's copy of the source."""
+    """Set the symbol's name as code, make its source link quiet, and take the links off its parameters' names."""
+    text = re.sub(r"^\| \[(`\*{0,2}\w+`)\]\([^)]+\)", r"| \1", text, flags=re.M)
     text = re.sub(r"^(#+) (.+)$", lambda m: f"{m[1]} `{m[2].replace(chr(92), '')}`", text, count=1, flags=re.M)
     return re.sub(r"^\[source\]\((.+?)\)$", r'<a class="source" href="\1">source</a>', text, count=1, flags=re.M)
 

@@ -6,7 +6,7 @@
 __all__ = ['required', 'check_hyperparameters', 'Handle', 'register_optimizer_step_pre_hook', 'register_optimizer_step_post_hook',
            'Optimizer']
 
-# %% ../nbs/02_optimizer.ipynb #da666dca
+# %% ../nbs/02_optimizer.ipynb #cffc6e21
 from collections import OrderedDict, defaultdict
 from copy import deepcopy
 from functools import wraps
@@ -16,8 +16,8 @@ import warnings
 
 import numpy as np
 
-from .kernels import Plan, check_parameter, compute_dtype
-from .tensor import Tensor
+from .kernels import Apart, Plan, check_parameter, compute_dtype
+from .tensor import Tensor, enable_grad
 
 # %% ../nbs/02_optimizer.ipynb #fc76d597
 class _Required:
@@ -42,7 +42,7 @@ def check_hyperparameters(
     for i, beta in enumerate(group.get("betas", ())):
         if not within(beta, 1): raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
-# %% ../nbs/02_optimizer.ipynb #b8873e06
+# %% ../nbs/02_optimizer.ipynb #c14bf502
 def _typename(x):
     t = x if isinstance(x, type) else type(x)
     return t.__qualname__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__qualname__}"
@@ -60,6 +60,8 @@ def _check_param(p, name):
         raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {_typename(p)}"
                         + (": wrap it, as in Parameter(array)" if isinstance(p, np.ndarray) else ""))
     if not getattr(p, "is_leaf", True): raise ValueError("can't optimize a non-leaf Tensor")
+    if type(p).__hash__ is None:
+        raise TypeError(f"{name}: {_typename(p)} objects have no hash, by which state is found; give the class eq=False")
     check_parameter(p.data, name)
 
 _sets = ("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets "
@@ -193,7 +195,7 @@ class _Hooks:
         "After `load_state_dict` call `hook(optimizer)`."
         return Handle(self._load_post, hook, prepend)
 
-# %% ../nbs/02_optimizer.ipynb #3aee303c
+# %% ../nbs/02_optimizer.ipynb #92773c52
 def _own(value):
     "A copy of `value` that shares no array with it."
     return np.array(value) if hasattr(value, "__array__") and not np.isscalar(value) else deepcopy(value)
@@ -251,16 +253,17 @@ class _Saving:
             p, group, name = owner[n]
             buffers = self.variant(group)[1]
             state[p] = {key: _fit(key, v, p, buffers, name) for key, v in entries.items()}
-        self.state, self.param_groups, self._cache = state, groups, {}
+        self.state, self.param_groups = state, groups
+        self._forget()
         for hook in self._load_post.values(): hook(self)
 
-# %% ../nbs/02_optimizer.ipynb #36e323c2
+# %% ../nbs/02_optimizer.ipynb #62acaffe
 _grad, _data = attrgetter("grad"), attrgetter("data")
 
 class _Part:
     "Parameters of one group that one kernel call updates: same compute dtype, same number of steps taken."
     def __init__(self, plan, params, t, pending):
-        self.plan, self.params, self.t, self.pending, self.states = plan, params, t, pending, None
+        self.plan, self.params, self.t, self.pending, self.states, self.fresh = plan, params, t, pending, None, True
         self.columns = list(zip(*plan.rows))  # gradients, arrays, then each buffer
 
     def is_current(self, state, buffers, counts):
@@ -273,22 +276,23 @@ class _Part:
     def rebind(self):
         "Take up the present gradients."
         grads = [*map(_grad, self.params)]
-        if all(map(is_, grads, self.columns[0])): return
-        self.plan = self.plan.rebind(grads)
-        self.columns[0] = grads
+        self.fresh = not all(map(is_, grads, self.columns[0]))
+        if self.fresh: self.plan, self.columns[0] = self.plan.rebind(grads), grads
 
-    def run(self, scalars, maximize, state, counts):
+    def run(self, values, state, counts):
         "Take the step, then enter in `state` what it made."
-        self.plan.run(scalars, maximize)
+        self.plan.apply(values)
         for p, key, value in self.pending: state[p][key] = value
         if self.pending or self.states is None: self.pending, self.states = [], [*map(state.get, self.params)]
         self.t = self.t + 1 if counts else 1
         if counts:
             for s in self.states: s["step"] = self.t
 
-# %% ../nbs/02_optimizer.ipynb #94419094
+# %% ../nbs/02_optimizer.ipynb #c3cfd1f2
 class _Planning:
     "From the groups to kernel calls, remembered from step to step."
+    def _forget(self): self._cache, self._apart = {}, Apart([])
+
     def _parts(self, k, group):
         "The parts of group number `k`, from memory while nothing but the gradients' values or arrays changed."
         rule, buffers = self.variant(group)
@@ -303,6 +307,12 @@ class _Planning:
         parts = self._divide(k, group, rule, buffers)
         self._cache[k] = [*params], [p for p in params if p.grad is None], parts, (rule, buffers, len(params))
         return parts
+
+    def _keep_apart(self, parts):
+        "Check the arrays of all parts against each other, where any has changed."
+        plans = [part.plan for part in parts]
+        same = len(plans) == len(self._apart.plans) and all(map(is_, plans, self._apart.plans))
+        if not same or any(part.fresh for part in parts) and not self._apart.still(): self._apart = Apart(plans)
 
     def _divide(self, k, group, rule, buffers):
         "Divide the parameters that have a gradient by compute dtype and steps taken; create their buffers, not yet in the state."
@@ -320,7 +330,7 @@ class _Planning:
             pending[part] += ((p, b, a) for b, a in missing.items())
         return [_Part(Plan(rule, [*r.values()], [names[p] for p in r]), [*r], t, pending[d, t]) for (d, t), r in rows.items()]
 
-# %% ../nbs/02_optimizer.ipynb #5bfe366a
+# %% ../nbs/02_optimizer.ipynb #4a0bc502
 class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     "Base of all optimizers: torch.optim.Optimizer's contract, for arrays."
     rule = None  # the update of one element, made with `fused`
@@ -332,7 +342,8 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
         defaults: dict, # Hyperparameters of a group that does not give its own
     ):
         self._open_hooks()
-        self.defaults, self.state, self.param_groups, self._cache = defaults, defaultdict(dict), [], {}
+        self.defaults, self.state, self.param_groups = defaults, defaultdict(dict), []
+        self._forget()
         self.check(defaults)
         self._open_groups(params)
 
@@ -351,10 +362,14 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
         closure=None, # Called first, to recompute the loss and the gradients
     ): # What `closure` returned, or None
         "Update every parameter that has a gradient. An error changes no parameter and no state."
-        loss = None if closure is None else closure()
-        work = [(part, self.scalars(group, part.t + 1), bool(group.get("maximize")))
-                for k, group in enumerate(self.param_groups) for part in self._parts(k, group)]
-        for part, scalars, maximize in work: part.run(scalars, maximize, self.state, self.counts_steps)
+        loss = None
+        if closure is not None:
+            with enable_grad(): loss = closure()
+        work = [(part, group) for k, group in enumerate(self.param_groups) for part in self._parts(k, group)]
+        self._keep_apart([part for part, _ in work])
+        values = [part.plan.values(self.scalars(group, part.t + 1), bool(group.get("maximize"))) for part, group in work]
+        for part, _ in work: part.plan.fetch()
+        for (part, _), v in zip(work, values): part.run(v, self.state, self.counts_steps)
         return loss
 
     def zero_grad(self,
@@ -375,5 +390,5 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     def __getstate__(self): return {key: getattr(self, key) for key in ("defaults", "state", "param_groups")}
     def __setstate__(self, state):
         self._open_hooks()
-        self._cache = {}
+        self._forget()
         self.__dict__.update(state)

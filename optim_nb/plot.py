@@ -29,7 +29,7 @@ from .optimizer import Optimizer
 from .problems import Problem
 from .tensor import Parameter
 
-# %% ../nbs/04_plot.ipynb #88637aab
+# %% ../nbs/04_plot.ipynb #0aaf3b66
 INK = '#787c82'
 COLORS = ['#2e83d5', '#e0700b', '#11795a', '#c8479f', '#c8201a', '#5a4ff0', '#8a8f98']
 STYLE = {
@@ -40,8 +40,9 @@ STYLE = {
     'text.color': INK, 'axes.labelcolor': INK, 'axes.titlecolor': INK, 'axes.edgecolor': INK,
     'xtick.color': INK, 'ytick.color': INK, 'grid.color': INK, 'grid.alpha': 0.25, 'grid.linewidth': 0.5,
     'axes.grid': True, 'axes.axisbelow': True, 'axes.linewidth': 0.6, 'axes.spines.top': False,
-    'axes.spines.right': False, 'xtick.major.width': 0.6, 'ytick.major.width': 0.6, 'xtick.minor.width': 0.4, 'ytick.minor.width': 0.4,
-    'lines.linewidth': 1.6, 'image.cmap': 'viridis', 'axes.prop_cycle': mpl.cycler(color=COLORS),
+    'axes.spines.right': False, 'xtick.major.width': 0.6, 'ytick.major.width': 0.6, 'xtick.minor.width': 0.4,
+    'ytick.minor.width': 0.4, 'lines.linewidth': 1.6, 'image.cmap': 'viridis',
+    'axes.prop_cycle': mpl.cycler(color=COLORS),
 }
 
 def use_style() -> None:
@@ -54,9 +55,9 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
         set_matplotlib_formats('png', bbox_inches=None, pil_kwargs={'optimize': True})
 
-# %% ../nbs/04_plot.ipynb #aa047b71
+# %% ../nbs/04_plot.ipynb #79f421c4
 _LABELS = {'nesterov': 2, 'momentum': 1, 'amsgrad': 5, 'adamw': 4, 'adamax': 5, 'nadam': 4, 'radam': 2, 'adam': 3,
-           'adadelta': 4, 'adagrad': 5, 'rmsprop': 2, 'rprop': 5, 'lbfgs': 6, 'asgd': 6, 'sgd': 0, 'gradient descent': 0}
+           'adadelta': 4, 'adagrad': 5, 'rmsprop': 2, 'rprop': 5, 'lbfgs': 6, 'asgd': 6, 'sgd': 0}
 
 def colors(
     labels, # labels of the lines, for example `['SGD', 'Adam, lr = 0.1']`
@@ -121,17 +122,20 @@ def trace(
     return Trace(np.array(path)[:n + 1], loss[:n + 1], np.array(grads[:n]).reshape(n, *start.shape), np.array(lrs[:n]),
                  {k: np.array([s.get(k, empty) for s in states[:n]]) for k in names}, diverged=n < steps)
 
-# %% ../nbs/04_plot.ipynb #8fbe3457
+# %% ../nbs/04_plot.ipynb #7e89cc17
 def _levels(problem, z):
     "Contour values: the problem's own, else spaced evenly in the logarithm of the height above the minimum."
     if problem.levels is not None: return np.asarray(problem.levels)
     gap = z - min(problem.fmin, z.min())
     return z.min() - gap.min() + np.geomspace(max(np.quantile(gap, 0.003), gap.max() * 1e-6), gap.max(), 12)
 
+def _bounds(problem):
+    if problem.bounds is None: raise ValueError(f'{problem.name} has no bounds to draw: contours need two parameters')
+    return problem.bounds
+
 def _surface(problem, ax, points=240):
     "Shade a two-dimensional problem on its bounds: the darker, the lower."
-    if problem.bounds is None: raise ValueError(f'{problem.name} has no bounds to draw: it is not two-dimensional')
-    x, y = (np.linspace(*b, points) for b in problem.bounds)
+    x, y = (np.linspace(*b, points) for b in _bounds(problem))
     z = problem(np.stack(np.meshgrid(x, y), -1))
     levels = _levels(problem, z)
     ramp = ListedColormap([(*to_rgb(INK), a) for a in np.linspace(0.5, 0.0, len(levels))])
@@ -155,7 +159,7 @@ def contours(
 ) -> plt.Axes:
     """Contours of a problem with trajectories on it: ring = start, star = minimum, dot = a step.
 
-    Contours are evenly spaced in the logarithm of the height above the minimum. Of a long run every second, third, … dot is drawn."""
+    Contours are spaced evenly in the logarithm of the height above the minimum. Long runs get a dot every few steps."""
     if ax is None: ax = plt.subplots(figsize=(7, 4))[1]
     traces = traces or {}
     _surface(problem, ax)
@@ -168,7 +172,7 @@ def contours(
     ax.set_title(problem.name)
     return ax
 
-# %% ../nbs/04_plot.ipynb #fbf6118f
+# %% ../nbs/04_plot.ipynb #be54e2f1
 def race(
     problem: Problem, # a problem with two parameters
     optimizers: dict[str, Callable], # label → (list of parameters → optimizer)
@@ -179,8 +183,8 @@ def race(
     """Run optimizers from one start on one budget and draw their paths (left) and their losses (right).
 
     The right axis is the height above the minimum, in logarithm, cut at 1e-16."""
+    aspect = np.divide(*[high - low for low, high in _bounds(problem)[::-1]])
     traces = {k: trace(problem, make, steps, start, make_scheduler) for k, make in optimizers.items()}
-    aspect = np.divide(*[high - low for low, high in problem.bounds[::-1]])
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 0.9 + 2.8 * aspect))
     contours(problem, traces, left, legend=False)
     gaps = {k: np.maximum(t.loss - problem.fmin, 1e-16) for k, t in traces.items()}
@@ -240,21 +244,21 @@ def lr_curve(
         axes[0].set_xlabel('')
     return axes
 
-# %% ../nbs/04_plot.ipynb #ca014351
+# %% ../nbs/04_plot.ipynb #ef430d05
 def states(
     record: Trace, # a run of `trace`
     names: list[str] | None = None, # buffers to draw; default all
     title: str = '', # above the figure
 ) -> np.ndarray: # the axes, one for the gradient and one for each buffer
-    "The gradient and each state buffer against the step, a line for each coordinate; wide positive ranges in logarithm."
+    "The gradient and each state buffer against the step; a buffer that is positive over decades gets a log axis."
     names = list(record.state) if names is None else names
     if missing := [k for k in names if k not in record.state]:
         raise KeyError(f'no state {missing} in this trace: it has {list(record.state)}')
     rows = {'gradient': record.grad} | {k: record.state[k] for k in names}
     axes = plt.subplots(len(rows), figsize=(7, 0.5 + 1.35 * len(rows)), sharex=True, squeeze=False)[1][:, 0]
     for ax, (name, values) in zip(axes, rows.items()):
-        for i, column in enumerate(values.T, 1):
-            ax.plot(np.arange(1, len(values) + 1), column, color=COLORS[(i - 1) % len(COLORS)], label='θ' + chr(0x2080 + i))
+        for i, (column, color) in enumerate(zip(values.T, cycle(COLORS)), 1):
+            ax.plot(np.arange(1, len(column) + 1), column, color=color, label='θ' + chr(0x2080 + i))
         if np.nanmin(values) > 0 and np.nanmax(values) > 100 * np.nanmin(values): ax.set_yscale('log')
         ax.set_ylabel(name)
     axes[0].legend(ncols=2, loc='upper right')

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import wraps
 from operator import attrgetter
 
-# %% ../nbs/00_tensor.ipynb #2c5493bc
+# %% ../nbs/00_tensor.ipynb #f18b107d
 _clock = itertools.count()
 
 class Tensor:
@@ -25,7 +25,7 @@ class Tensor:
     __hash__ = object.__hash__         # by identity, although == compares elements
 
     def __init__(self,
-        data,                 # ndarray (shared, not copied), number or nested list of numbers (as `np.asarray` reads them)
+        data,                 # ndarray (shared, not copied), number or nested list, as `np.asarray` reads them
         requires_grad=False,  # whether `backward` should leave a gradient in `.grad`
     ):
         self._edges, self._op, self._grad, self._requires_grad = (), None, None, False
@@ -41,7 +41,7 @@ class Parameter(Tensor):
     __slots__ = ()
     def __init__(self, data, requires_grad=True): super().__init__(data, requires_grad)
 
-# %% ../nbs/00_tensor.ipynb #d8be85e5
+# %% ../nbs/00_tensor.ipynb #40d2c368
 def _unwrap(x):
     "The array in a Tensor; anything else as it is."
     return x._data if isinstance(x, Tensor) else x
@@ -58,25 +58,28 @@ def _set_requires_grad(self, value):
         raise RuntimeError("Only Tensors of floating point and complex dtype can require gradients")
     if not self.is_leaf:
         raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                           "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+                           "variable in a subgraph that doesn't require differentiation use "
+                           "var_no_grad = var.detach().")
     self._requires_grad = bool(value)
 
-# %% ../nbs/00_tensor.ipynb #7b9d95a0
+# %% ../nbs/00_tensor.ipynb #c22ce1f9
 def _set_grad(self, value):
     if isinstance(value, np.generic): value = np.asarray(value)      # what NumPy makes of 0-d arithmetic
     if value is not None:
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"assigned grad expected to be an ndarray or None but got grad of type {type(value).__name__}")
+            raise TypeError("assigned grad expected to be an ndarray or None but got grad of type "
+                            f"{type(value).__name__}")
         if value.shape != self.shape:
-            raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
-                               f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size")
+            raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of "
+                               f"size '{list(self.shape)}'. Please ensure that the gradient and the tensor "
+                               "are the same size")
         if value.dtype != self.dtype:
             raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with dtype "
                                f"'{self.dtype}'. The gradient must match the tensor's dtype")
     self._grad = value
 
 Tensor.data = property(attrgetter('_data'), _set_data, doc="The array itself, shared; assign to replace it.")
-Tensor.grad = property(attrgetter('_grad'), _set_grad, doc="Array of this shape and dtype that `backward` adds to, or None.")
+Tensor.grad = property(attrgetter('_grad'), _set_grad, doc="Array of this shape and dtype, or None.")
 Tensor.requires_grad = property(attrgetter('_requires_grad'), _set_requires_grad, doc="Whether a gradient is wanted.")
 
 # %% ../nbs/00_tensor.ipynb #152fd02e
@@ -133,13 +136,15 @@ def unbroadcast(
     axes = tuple(i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n)
     return g.sum(axes).reshape(shape)
 
-# %% ../nbs/00_tensor.ipynb #27d179ea
+# %% ../nbs/00_tensor.ipynb #781859e2
 def patch(f):
     "Make `f` a method of the class that its first argument is annotated with."
-    setattr(f.__annotations__['self'], f.__name__, f)
+    cls = f.__annotations__['self']
+    f.__qualname__ = f'{cls.__name__}.{f.__name__}'
+    setattr(cls, f.__name__, f)
     return f
 
-# %% ../nbs/00_tensor.ipynb #5d06c50f
+# %% ../nbs/00_tensor.ipynb #8b994e60
 def _tape(root):
     "Every Tensor that `root` was computed from, youngest first."
     seen, todo = {root}, [root]
@@ -149,15 +154,18 @@ def _tape(root):
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors "
                 "after they have already been freed). Saved intermediate values of the graph are freed when you call "
                 ".backward(): compute the result again before calling it again.")
-        if t.dtype.kind == 'c': raise TypeError("backward is for real Tensors; assign a complex gradient to .grad yourself")
+        if t.dtype.kind == 'c':
+            raise TypeError("backward is for real Tensors; assign a complex gradient to .grad yourself")
         new = [parent for parent, _ in t._edges if parent not in seen]
         seen.update(new)
         todo += new
     return sorted(seen, key=attrgetter('_time'), reverse=True)
 
+# %% ../nbs/00_tensor.ipynb #f6331f34
 def _seed(out, gradient):
     "The gradient that starts the backward pass: dL/dL = 1 unless one is given."
-    if not out.requires_grad: raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+    if not out.requires_grad:
+        raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
     if gradient is None:
         if out.size != 1: raise RuntimeError("grad can be implicitly created only for scalar outputs")
         return np.ones_like(out.data)
@@ -167,7 +175,7 @@ def _seed(out, gradient):
                            f"and output[0] has a shape of {out.shape}.")
     return gradient
 
-# %% ../nbs/00_tensor.ipynb #15701384
+# %% ../nbs/00_tensor.ipynb #9f9cdcba
 def _accumulate(leaf, g):
     "Add `g` to the leaf's gradient; the first time into a fresh array, laid out as the leaf is."
     if leaf._grad is None:
@@ -177,7 +185,7 @@ def _accumulate(leaf, g):
 
 @patch
 def backward(self:Tensor,
-    gradient=None,  # array of this Tensor's shape to start from; may be left out for a single element, which starts from 1
+    gradient=None,  # array of this Tensor's shape to start from; a single element starts from 1 without it
 ):
     "Add the gradient of this Tensor to the `.grad` of every leaf it depends on, and free the graph."
     grads = {self: _seed(self, gradient)}
@@ -191,128 +199,167 @@ def backward(self:Tensor,
             grads[parent] = grads[parent] + d if parent in grads else d
         t._edges = None
 
-# %% ../nbs/00_tensor.ipynb #2114fedf
+# %% ../nbs/00_tensor.ipynb #1e5699fb
 @op
-def add(x, y): return x + y, lambda g: g, lambda g: g
+def add(x, y):
+    "`x + y`"
+    return x + y, lambda g: g, lambda g: g
 
 @op
-def sub(x, y): return x - y, lambda g: g, lambda g: -g
+def sub(x, y):
+    "`x - y`"
+    return x - y, lambda g: g, lambda g: -g
 
 @op
-def mul(x, y): return x * y, lambda g: g * y, lambda g: g * x
+def mul(x, y):
+    "`x * y`"
+    return x * y, lambda g: g * y, lambda g: g * x
 
 @op
 def div(x, y):
+    "`x / y`"
     v = x / y
     return v, lambda g: g / y, lambda g: -g * v / y
 
+# %% ../nbs/00_tensor.ipynb #ee98e238
 @op
-def neg(x): return -x, lambda g: -g
+def neg(x):
+    "`-x`"
+    return -x, lambda g: -g
 
 @op
 def _pow(x, n):
+    "`x ** n`"
     v = x ** n
     return (v, lambda g: g * n * x ** (n - (n != 0)),               # at n = 0: 0·x⁰, never 0·x⁻¹
                lambda g: g * v * np.log(np.where(x == 0, 1, x)))    # at x = 0: 0ⁿ is flat in n
 
-# %% ../nbs/00_tensor.ipynb #12119b5b
+# %% ../nbs/00_tensor.ipynb #d984cb87
 @op
 def exp(x):
+    "Exponential of each element."
     v = np.exp(x)
     return v, lambda g: g * v
 
 @op
-def log(x): return np.log(x), lambda g: g / x
+def log(x):
+    "Natural logarithm of each element."
+    return np.log(x), lambda g: g / x
 
 @op
 def sqrt(x):
+    "Square root of each element; its slope at 0 is infinite."
     v = np.sqrt(x)
     return v, lambda g: g / (2 * v)
 
+# %% ../nbs/00_tensor.ipynb #6065ab9f
 @op
 def tanh(x):
+    "Hyperbolic tangent of each element."
     v = np.tanh(x)
     return v, lambda g: g * (1 - v * v)
 
 @op
 def sigmoid(x):
-    e = np.exp(-np.abs(x))             # in (0, 1]: neither tail overflows
+    "Logistic function `1 / (1 + exp(-x))` of each element, without overflow."
+    e = np.exp(-np.abs(x))             # in (0, 1], for either sign of x
     return np.where(x >= 0, 1, e) / (1 + e), lambda g: g * e / (1 + e)**2
 
-# %% ../nbs/00_tensor.ipynb #fd9641ec
+# %% ../nbs/00_tensor.ipynb #a31a9a2c
 @op
-def relu(x): return np.maximum(x, 0), lambda g: np.where(x > 0, g, 0)
+def relu(x):
+    "The larger of `x` and 0; slope 0 at 0."
+    return np.maximum(x, 0), lambda g: np.where(x > 0, g, 0)
 
 @op
-def _abs(x): return np.abs(x), lambda g: g * np.sign(x)
+def _abs(x):
+    "Absolute value of each element; slope 0 at 0."
+    return np.abs(x), lambda g: g * np.sign(x)
 
 @op
 def clip(x, min=None, max=None):
+    "`x` limited to [`min`, `max`]; None is no limit, and a limit may be a Tensor. Slope 1 on the boundary."
     v = np.clip(x, min, max)
-    return (v, lambda g: np.where(v == x, g, 0), lambda g: np.where(x < min, g, 0), lambda g: np.where(x > max, g, 0))
+    return (v, lambda g: np.where(v == x, g, 0),
+               lambda g: np.where(x < min, g, 0), lambda g: np.where(x > max, g, 0))
 
 @op
 def where(condition, x, y):
+    "`x` where the condition holds, `y` elsewhere."
     return np.where(condition, x, y), None, lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g)
 
-# %% ../nbs/00_tensor.ipynb #a948d1b7
+# %% ../nbs/00_tensor.ipynb #c2b39d9b
 def _spread(g, x, axis, keepdims):
     "Undo a reduction's shape: view `g` as broadcast along the axes that were reduced."
     return np.broadcast_to(g if axis is None or keepdims else np.expand_dims(g, axis), x.shape)
 
 @op
 def _sum(x, axis=None, keepdims=False):
+    "Sum over one axis, a tuple of axes, or all of them."
     return np.sum(x, axis, keepdims=keepdims), lambda g: _spread(g, x, axis, keepdims)
 
 @op
 def mean(x, axis=None, keepdims=False):
+    "Mean over one axis, a tuple of axes, or all of them."
     v = np.mean(x, axis, keepdims=keepdims)
     return v, lambda g: _spread(g * (v.size / max(x.size, 1)), x, axis, keepdims)
 
 @op
 def _max(x, axis=None, keepdims=False):
-    v = np.max(x, axis, keepdims=True)
-    if np.ndim(axis) == 0 and axis is not None:         # one axis: the first maximum takes it all
-        share = np.arange(x.shape[axis]) == np.argmax(np.moveaxis(x, axis, -1), -1)[..., None]
-        share = np.moveaxis(share, -1, axis)
-    else:                                               # all axes, or several: ties share evenly
-        hit = (x == v) | (x != x)                       # x != x: a NaN is the maximum
-        share = hit / hit.sum(axis, keepdims=True)
-    return v if keepdims else np.squeeze(v, axis), lambda g: np.where(share, share * _spread(g, x, axis, keepdims), 0)
+    "Largest element over one axis, a tuple of axes, or all of them; the values only."
+    def vjp(g):
+        if np.ndim(axis) == 0 and axis is not None:     # one axis: the first maximum takes everything
+            share = np.zeros(x.shape, bool)
+            np.put_along_axis(share, np.argmax(x, axis, keepdims=True), True, axis)
+        else:                                           # all axes, or several: ties share evenly
+            hit = (x == np.max(x, axis, keepdims=True)) | (x != x)      # a NaN is the maximum
+            share = hit / hit.sum(axis, keepdims=True)
+        return np.where(share, share * _spread(g, x, axis, keepdims), 0)
+    return np.max(x, axis, keepdims=keepdims), vjp
 
-# %% ../nbs/00_tensor.ipynb #fffa09b9
+# %% ../nbs/00_tensor.ipynb #92cd9678
 @op
-def reshape(x, *shape): return np.reshape(x, shape[0] if np.ndim(shape[0]) else shape), lambda g: g.reshape(x.shape)
+def reshape(x, *shape):
+    "The same elements in another shape: `reshape(x, 2, 3)` or `reshape(x, (2, 3))`."
+    return np.reshape(x, shape[0] if np.ndim(shape[0]) else shape), lambda g: g.reshape(x.shape)
 
 @op
-def transpose(x, axis0, axis1): return np.swapaxes(x, axis0, axis1), lambda g: g.swapaxes(axis0, axis1)
+def transpose(x, axis0, axis1):
+    "Swap two axes."
+    return np.swapaxes(x, axis0, axis1), lambda g: g.swapaxes(axis0, axis1)
 
 @op
 def permute(x, *axes):
+    "All axes in a new order: `permute(x, 2, 0, 1)` or `permute(x, (2, 0, 1))`."
     axes = axes[0] if np.ndim(axes[0]) else axes
     return np.moveaxis(x, axes, range(x.ndim)), lambda g: np.moveaxis(g, range(x.ndim), axes)
 
-# %% ../nbs/00_tensor.ipynb #ea3047dd
+# %% ../nbs/00_tensor.ipynb #7d80ceb4
 @op
-def _mm(x, y): return x @ y, lambda g: g @ y.mT, lambda g: x.mT @ g
+def _mm(x, y):
+    "Product of two stacks of matrices."
+    return x @ y, lambda g: g @ y.mT, lambda g: x.mT @ g
 
 def matmul(a, b):
-    "Matrix product of the last two axes, broadcast over the others; a vector is a row on the left and a column on the right."
+    """Matrix product of the last two axes, broadcast over the others.
+
+    A vector is a row on the left and a column on the right, and its axis is absent from the result."""
     if np.ndim(b) == 1: return matmul(a, b[:, None])[..., 0]
     if np.ndim(a) == 1: return matmul(a[None], b)[..., 0, :]
     return _mm(a, b)
 
-# %% ../nbs/00_tensor.ipynb #52298a67
+# %% ../nbs/00_tensor.ipynb #c9054f42
 @op
 def _getitem(x, index):
+    "`x[index]`"
     def vjp(g):
-        out = np.zeros_like(x)
-        if basic: out[index] = g
+        out, parts = np.zeros_like(x), index if isinstance(index, tuple) else (index,)
+        if all(i is None or i is ... or isinstance(i, (int, slice)) for i in parts): out[index] = g
         else: np.add.at(out, index, g)      # an element read twice collects twice
         return out
-    basic = all(i is None or i is ... or isinstance(i, (int, slice)) for i in (index if isinstance(index, tuple) else (index,)))
     return x[index], vjp
 
+# %% ../nbs/00_tensor.ipynb #95d0f6d8
 @patch
 def __getitem__(self:Tensor, index):
     "Basic, boolean or integer-array indexing, as in NumPy; indices may be Tensors."
@@ -320,8 +367,8 @@ def __getitem__(self:Tensor, index):
 
 def gather(
     x,      # Tensor
-    axis,   # the axis that `index` picks along
-    index,  # integer array with as many axes as `x`
+    axis,   # axis that `index` picks along
+    index,  # integers, with as many axes as `x`
 ):
     "`out[i, j, k] = x[i, index[i, j, k], k]`, here for `axis=1` of three."
     index = np.asarray(_unwrap(index))
@@ -329,9 +376,10 @@ def gather(
     grid[axis] = index
     return x[tuple(grid)]
 
-# %% ../nbs/00_tensor.ipynb #ea1e10d3
+# %% ../nbs/00_tensor.ipynb #05adbe1f
 @op
-def _stack(*xs, axis): return np.stack(xs, axis), *(lambda g, i=i: np.take(g, i, axis) for i in range(len(xs)))
+def _stack(*xs, axis):
+    return np.stack(xs, axis), *(lambda g, i=i: np.take(g, i, axis) for i in range(len(xs)))
 
 @op
 def _concatenate(*xs, axis):
@@ -346,10 +394,11 @@ def concatenate(tensors, axis=0):
     "Join Tensors along an axis they have."
     return _concatenate(*tensors, axis=axis)
 
-# %% ../nbs/00_tensor.ipynb #4bb08505
+# %% ../nbs/00_tensor.ipynb #7512f7ea
 @op
 def log_softmax(x, axis=-1):
-    z = x - np.max(x, axis, keepdims=True)              # the largest exponent is 0: no overflow, and the sum is at least 1
+    "Logarithm of the softmax along one axis."
+    z = x - np.max(x, axis, keepdims=True)              # the largest exponent is 0: no overflow, a sum of at least 1
     v = z - np.log(np.exp(z).sum(axis, keepdims=True))
     return v, lambda g: g - np.exp(v) * g.sum(axis, keepdims=True)
 
@@ -430,7 +479,7 @@ def __array__(self:Tensor, dtype=None, copy=None):
     "What `np.asarray` calls: `numpy()`."
     return np.array(self.numpy(), dtype, copy=copy)
 
-# %% ../nbs/00_tensor.ipynb #b7b8bd08
+# %% ../nbs/00_tensor.ipynb #4c3ad697
 @patch
 def requires_grad_(self:Tensor, requires_grad=True):
     "Set `requires_grad`, and return the Tensor."
@@ -442,6 +491,7 @@ def argmax(self:Tensor, axis=None):
     "Position of the largest element: integers, hence a plain array."
     return self._data.argmax(axis)
 
+# %% ../nbs/00_tensor.ipynb #df01d5bd
 @patch
 def __len__(self:Tensor):
     if not self.ndim: raise TypeError("len() of a 0-d tensor")
@@ -454,7 +504,7 @@ def __iter__(self:Tensor):
 
 for _f in (bool, int, float): setattr(Tensor, f'__{_f.__name__}__', lambda self, f=_f: f(self.item()))
 
-# %% ../nbs/00_tensor.ipynb #e1cf4764
+# %% ../nbs/00_tensor.ipynb #25b246ab
 @patch
 def __repr__(self:Tensor):
     parts = [np.array2string(self._data, precision=4, separator=', ', prefix='tensor(')]

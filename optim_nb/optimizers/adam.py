@@ -11,28 +11,28 @@ from math import sqrt as root
 from ..kernels import fused, maximum, sqrt
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/02_adam.ipynb #e9c10524
+# %% ../../nbs/optimizers/02_adam.ipynb #acaa01e4
 @fused
-def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, sqrt_bc2, l2, keep):
+def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
     p = keep * p                                        # (8)
     g = g + l2 * p if l2 else g                         # (7)
     m = m + w1 * (g - m)                                # (2)
     v = beta2 * v + w2 * (g * g)                        # (3)
-    p = p - step_size * m / (sqrt(v) / sqrt_bc2 + eps)  # (5), (6)
+    p = p - step_size * m / (sqrt(v) * inv_sqrt_bc2 + eps)  # (5), (6)
     return p, m, v
 
-# %% ../../nbs/optimizers/02_adam.ipynb #31a13d2e
+# %% ../../nbs/optimizers/02_adam.ipynb #f49d94f7
 @fused
-def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, sqrt_bc2, l2, keep):
+def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
     p = keep * p                                           # (8)
     g = g + l2 * p if l2 else g                            # (7)
     m = m + w1 * (g - m)                                   # (2)
     v = beta2 * v + w2 * (g * g)                           # (3)
     vmax = maximum(vmax, v)                                # (9)
-    p = p - step_size * m / (sqrt(vmax) / sqrt_bc2 + eps)  # (5), (6)
+    p = p - step_size * m / (sqrt(vmax) * inv_sqrt_bc2 + eps)  # (5), (6)
     return p, m, v, vmax
 
-# %% ../../nbs/optimizers/02_adam.ipynb #4aba73f4
+# %% ../../nbs/optimizers/02_adam.ipynb #9faa1e0c
 class Adam(Optimizer):
     "Adam: a moving average of the gradient over the root of one of its square; optionally AMSGrad."
     def __init__(self,
@@ -63,4 +63,4 @@ class Adam(Optimizer):
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
         decoupled = group["decoupled_weight_decay"]
         return dict(w1=1 - beta1, beta2=beta2, w2=1 - beta2, step_size=lr / (1 - beta1**t), eps=group["eps"],
-                    sqrt_bc2=root(1 - beta2**t), l2=0 if decoupled else decay, keep=1 - lr * decay if decoupled else 1)
+                    inv_sqrt_bc2=1 / root(1 - beta2**t), l2=0 if decoupled else decay, keep=1 - lr * decay if decoupled else 1)

@@ -36,7 +36,7 @@ class Case:
     @property
     def name(self) -> str:
         first, second = (" ".join(f"{k}={v}" for k, v in options.items()) for options in (self.options, self.second))
-        return f"{self.optimizer} {first}" + f" | {second}" * bool(second) + " | resumable" * self.resumable
+        return f"{self.optimizer} {first}".strip() + f" | {second}" * bool(second) + " | resumable" * self.resumable
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -66,14 +66,14 @@ CASES = [
     Case("Adam", dict(lr=0.05, betas=(0.0, 0.999))),
     Case("Adam", dict(lr=0.05, betas=(0.9, 0.5))),
     Case("Adam", dict(lr=0.05, eps=1e-3)),
-    Case("Adam", dict(lr=0.01, weight_decay=1e-3)),
+    Case("Adam", dict(lr=0.01, weight_decay=0.1)),
     Case("Adam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)),
-    Case("Adam", dict(lr=0.01, weight_decay=1e-3, maximize=True)),
+    Case("Adam", dict(lr=0.01, weight_decay=0.1, maximize=True)),
     Case("Adam", dict(lr=0.05, **short)),
     Case("Adam", dict(lr=0.05, **short, amsgrad=True)),
-    Case("Adam", dict(lr=0.01, **short, amsgrad=True, weight_decay=1e-3, maximize=True)),
+    Case("Adam", dict(lr=0.01, **short, amsgrad=True, weight_decay=0.1, maximize=True)),
     Case("Adam", dict(lr=0.05), dict(lr=0.01, betas=(0.5, 0.999), amsgrad=True)),
-    Case("Adam", dict(lr=0.01, **short, weight_decay=1e-3), dict(amsgrad=True), resumable=True),
+    Case("Adam", dict(lr=0.01, **short, weight_decay=0.1), dict(amsgrad=True), resumable=True),
     Case("AdamW"),
     Case("AdamW", dict(lr=0.05, weight_decay=0.1)),
     Case("AdamW", dict(lr=0.05, weight_decay=0)),
@@ -96,8 +96,13 @@ def uniform(seed: tuple[int, ...], shape: tuple[int, ...], dtype: str) -> np.nda
 
 
 def start(name: str, dtype: str) -> np.ndarray:
-    """The parameter called `name` before the first step. The strided one is a view with NaN in the gaps."""
-    values = uniform((0, list(SHAPES).index(name)), SHAPES[name], dtype)
+    """The parameter called `name` before the first step; the strided one is a view with NaN in the gaps.
+
+    Magnitudes are between 1/2 and 1, well above a step: an element no larger than one step would show in full the
+    cancellation of a gradient with the weight decay added to it, which no two ways of rounding agree on.
+    """
+    noise = uniform((0, list(SHAPES).index(name)), SHAPES[name], dtype)
+    values = np.copysign((1 + np.abs(noise)) / 2, noise, out=noise)
     if name != "strided":
         return values
     rows, columns = values.shape
@@ -145,7 +150,7 @@ def run(case: Case, dtype: str, optimizers: ModuleType, parameter: Callable, ten
         if step > (RESUMED if resume else 0):
             for name, leaf in leaves.items():
                 grad = gradient(name, step, dtype)
-                leaf.grad = None if grad is None else tensor(grad.copy())
+                leaf.grad = None if grad is None else tensor(grad.copy())  # torch's foreach Nesterov writes into it
             optimizer.step()
         buffers: Buffers = {"param": arrays}
         for name, leaf in leaves.items():

@@ -1,0 +1,235 @@
+"""How fast a step is, as ratios measured side by side: `make bench`, or `python tests/bench.py [--quick] [--all]`.
+
+In every round each contender runs once, for some milliseconds, in turn; a ratio is the median over the rounds of
+(its time) / (optim_nb's time) in the same round, so that what slows the whole machine cancels out. Above 1, optim_nb is
+faster. The interval is that between the quartiles. Times in µs are the fastest of the rounds. A missed target is a
+statement about this machine and the rest of its load, not an error.
+"""
+import argparse
+import itertools
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from operator import truediv
+from statistics import median, quantiles
+
+import numpy as np
+
+import optim_nb
+
+try:
+    import numba
+except ImportError:
+    numba = None
+try:
+    import torch
+except ImportError:
+    torch = None
+
+JIT = numba is not None and not numba.config.DISABLE_JIT
+BYTES = 28  # an Adam step in float32 reads g, p, m, v and writes p, m, v
+
+# Tensors, elements in each, and how many times faster than torch's best Adam is to be.
+WORKLOADS = {"1 × 10³": (1, 10**3, 5), "1 × 10⁵": (1, 10**5, None), "1 × 10⁶": (1, 10**6, 1.5),
+             "1 × 10⁷": (1, 10**7, 1), "1000 × 10": (1000, 10, 10), "1000 × 1000": (1000, 1000, 5)}
+OPTIMIZERS = {"Adam": ("Adam", {}), "AdamW": ("AdamW", {}), "SGD": ("SGD", {}),
+              "SGD momentum": ("SGD", dict(momentum=0.9))}
+TORCH = {"torch fused": dict(fused=True), "torch foreach": dict(foreach=True),
+         "torch plain": dict(foreach=False, fused=False)}
+
+
+def make_arrays(tensors: int, elements: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(elements, dtype="float32") for _ in range(tensors)]
+
+
+def numpy_rule(optimizer: optim_nb.Optimizer) -> Callable[[], None]:
+    """One step of the optimizer's undecorated rule, on arrays of its own."""
+    group, = optimizer.param_groups
+    rule, buffers = optimizer.variant(group)
+    rows = [[p.grad, p.data.copy(), *(np.zeros_like(p.data) for _ in buffers)] for p in group["params"]]
+    steps = itertools.count(1)
+
+    def step() -> None:
+        named = optimizer.scalars(group, next(steps))
+        scalars = [np.float32(named[name]) for name in rule.scalars]
+        for grad, *arrays in rows:
+            for array, new in zip(arrays, rule(grad, *arrays, *scalars)):
+                array[...] = new
+    return step
+
+
+def contenders(kind: str, options: dict, tensors: int, elements: int) -> dict[str, Callable[[], None]]:
+    grads = make_arrays(tensors, elements, 0)
+
+    def prepare(optimizers, parameter, tensor, **flags):
+        params = [parameter(array) for array in make_arrays(tensors, elements, 1)]
+        for p, grad in zip(params, grads):
+            p.grad = tensor(grad)
+        return getattr(optimizers, kind)(params, lr=1e-3, **options, **flags)
+
+    ours = prepare(optim_nb, optim_nb.Parameter, np.asarray)
+    found = {"optim_nb": ours.step, "NumPy rule": numpy_rule(ours)}
+    if torch:
+        found |= {name: prepare(torch.optim, torch.from_numpy, torch.from_numpy, **flags).step
+                  for name, flags in TORCH.items()}
+    return found
+
+
+def measure(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
+    """Seconds per step of each contender in each round; the order turns from round to round."""
+    def timed(step: Callable[[], None], repeats: int) -> float:
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            step()
+        return (time.perf_counter() - begin) / repeats
+
+    repeats = {}
+    for name, step in steps.items():
+        timed(step, 2)  # compiles, allocates state, wakes threads
+        repeats[name] = max(1, math.ceil(2e-3 / timed(step, 3)))
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    names, end = list(steps), time.perf_counter() + seconds
+    while (done := len(times[names[-1]])) < 3 or (time.perf_counter() < end and done < 50):
+        for name in names[done % len(names):] + names[:done % len(names)]:
+            times[name].append(timed(steps[name], repeats[name]))
+    return times
+
+
+def ratio(slower: list[float], faster: list[float]) -> str:
+    low, middle, high = quantiles([a / b for a, b in zip(slower, faster)], n=4, method="inclusive")
+    return f"{middle:.3g} [{low:.3g}–{high:.3g}]"
+
+
+def verdict(value: float, target: float | None, *, below: bool = False) -> str:
+    if target is None:
+        return ""
+    reached = value < target if below else value >= target
+    return f"{'<' if below else '≥'} {target:g} {'ok' if reached else 'MISSED'}"
+
+
+def print_table(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]))
+    print()
+
+
+def best(times: dict[str, list[float]], names: Iterable[str]) -> list[float]:
+    """The fastest of the contenders called `names` in each round."""
+    return [min(each) for each in zip(*(times[name] for name in names))]
+
+
+def race(title: str, seconds: float) -> None:
+    kind, options = OPTIMIZERS[title]
+    others = ["NumPy rule", *(TORCH if torch else [])]
+    rows = [[f"{title}, float32", "optim_nb µs", *others, *(["torch's best", "target"] if torch else [])]]
+    for name, (tensors, elements, target) in WORKLOADS.items():
+        times = measure(contenders(kind, options, tensors, elements), seconds)
+        ours = times["optim_nb"]
+        row = [name, f"{min(ours) * 1e6:.4g}", *[ratio(times[other], ours) for other in others]]
+        if torch:
+            rival = best(times, TORCH)
+            row += [ratio(rival, ours),
+                    verdict(median(map(truediv, rival, ours)), target if title == "Adam" else None)]
+        rows.append(row)
+    print_table(rows)
+
+
+def streams(n: int) -> dict[str, Callable[[], None]]:
+    """Read four arrays and write three of them with next to no arithmetic: the traffic of a step of Adam."""
+    def kernel(g, p, m, v):
+        for row in numba.prange(g.shape[0]):
+            gr, pr, mr, vr = g[row], p[row], m[row], v[row]
+            for i in range(gr.size):
+                x = gr[i]
+                pr[i] += x
+                mr[i] += x
+                vr[i] += x
+
+    arrays = make_arrays(4, n, 2)
+    rows = [array[:n >> 14 << 14].reshape(-1, 1 << 14) for array in arrays]
+    one, every = (numba.njit(kernel, parallel=parallel, error_model="numpy") for parallel in (False, True))
+    return {"one thread": lambda: one(*rows), "all threads": lambda: every(*rows)}
+
+
+def bandwidth(seconds: float) -> None:
+    """Adam's bytes per second beside those of streaming the same arrays."""
+    n = 10**7
+    limits = streams(n)
+    times = measure({"optim_nb": contenders("Adam", {}, 1, n)["optim_nb"], **limits}, seconds)
+    limit = best(times, limits)
+    share = median(map(truediv, limit, times["optim_nb"]))
+    print_table([["Adam, float32, 1 × 10⁷", "GB/s (fastest)", "share of the limit", "target"],
+                 *[[name, f"{BYTES * n / min(each) / 1e9:.3g}", ratio(limit, each),
+                    verdict(share, 0.9) if name == "optim_nb" else ""] for name, each in times.items()]])
+
+
+def overhead(seconds: float) -> None:
+    """The whole `step()` of one parameter of ten elements, where the arithmetic takes no time."""
+    rows = [["one parameter of 10 elements", "µs (median)", "µs (fastest)", "× optim_nb", "target"]]
+    times = measure(contenders("Adam", {}, 1, 10), seconds)
+    for name, each in times.items():
+        rows.append([name, f"{median(each) * 1e6:.3g}", f"{min(each) * 1e6:.3g}", ratio(each, times["optim_nb"]),
+                     verdict(min(each) * 1e6, 10, below=True) if name == "optim_nb" else ""])
+    print_table(rows)
+
+
+COLD = {"optim_nb import + step": """
+import numpy as np, optim_nb
+p = optim_nb.Parameter(np.zeros(10, 'float32')); p.grad = np.ones(10, 'float32'); optim_nb.Adam([p]).step()""",
+        "NumPy import": "import numpy"}
+if torch:
+    COLD |= {"torch import": "import torch", "torch import + step": """
+import torch
+p = torch.zeros(10); p.grad = torch.ones(10); torch.optim.Adam([p]).step()"""}
+
+
+def cold_start(rounds: int) -> None:
+    """A fresh process for each: the time from its first line to its last. The first round fills the caches."""
+    def timed(code: str) -> float:
+        program = f"import time; begin = time.perf_counter()\n{code}\nprint(time.perf_counter() - begin)"
+        return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+
+    times: dict[str, list[float]] = {name: [] for name in COLD}
+    for _ in range(rounds + 1):
+        for name, code in COLD.items():
+            times[name].append(timed(code))
+    times = {name: each[1:] for name, each in times.items()}
+    ours, target = times["optim_nb import + step"], times.get("torch import")
+    print_table([["cold start, caches warm", "s (median)", "× optim_nb", "target"],
+                 *[[name, f"{median(each):.2f}", ratio(each, ours),
+                    verdict(median(ours), round(median(target), 2), below=True) if each is ours and target else ""]
+                   for name, each in times.items()]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--all", action="store_true", help="AdamW and SGD too")
+    arguments = parser.parse_args()
+    seconds = 1 if arguments.quick else 10
+
+    print(__doc__.split("\n\n")[1])
+    if not JIT:
+        print("Numba is missing or switched off: optim_nb runs its NumPy rule, so expect no speed.\n")
+    if not torch:
+        print("PyTorch is not installed here: no comparison with it.\n")
+    threads = numba.get_num_threads() if JIT else os.cpu_count()
+    if torch:
+        torch.set_num_threads(threads)
+    print(f"{threads} threads each, numpy {np.__version__}", *[f"{module.__name__} {module.__version__}"
+          for module in (numba, torch) if module], sep=", ", end="\n\n")
+    for title in OPTIMIZERS if arguments.all else ["Adam"]:
+        race(title, seconds)
+    if JIT:
+        bandwidth(seconds)
+    overhead(seconds)
+    cold_start(3 if arguments.quick else 7)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1142 @@
+"""The contract of torch.optim.Optimizer, for every optimizer of the table in conftest.py."""
+import copy, gc, pickle, tracemalloc, weakref
+from types import SimpleNamespace
+import numpy as np, pytest
+import optim_nb
+from conftest import CASES, arrays_in, give_grads, normal, parameters, same, snapshot, train
+from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, Tensor, kernels, no_grad
+from optim_nb.kernels import fused
+from optim_nb.optimizer import required
+
+
+class Holder:
+    "The least that can be optimized."
+    def __init__(self, data, grad=None): self.data, self.grad = data, grad
+
+
+def state(opt, p): return dict(opt.state[p]) if p in opt.state else {}
+
+def assert_twins(opt, params, other, others):
+    "Same parameters and same state, bit for bit."
+    for p, q in zip(params, others, strict=True):
+        assert same(p.data, q.data) and same(state(opt, p), state(other, q))
+
+def clone(params): return [Parameter(p.data.copy()) for p in params]
+
+
+# ---- groups
+
+WAYS = {
+    "list": lambda ps: ps,
+    "tuple": tuple,
+    "generator": iter,
+    "dict values": lambda ps: dict(enumerate(ps)).values(),
+    "one group": lambda ps: [{"params": ps}],
+    "generator in a group": lambda ps: [{"params": iter(ps)}],
+    "generator of groups": lambda ps: ({"params": p} for p in ps),
+    "one parameter per group": lambda ps: [{"params": p} for p in ps],
+    "named": lambda ps: [(f"p{i}", p) for i, p in enumerate(ps)],
+    "named generator": lambda ps: zip("ab", ps),
+    "named in groups": lambda ps: [{"params": [("w", p)]} for p in ps],
+    "dict items": lambda ps: dict(zip("ab", ps)).items(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_every_way_to_give_parameters(case, way):
+    params = parameters()
+    opt = case(way(params))
+    assert [p for g in opt.param_groups for p in g["params"]] == params or all(
+        p is q for p, q in zip((p for g in opt.param_groups for p in g["params"]), params, strict=True))
+    plain = clone(params)
+    train(opt, params, 3)
+    expected = case(plain)
+    train(expected, plain, 3)
+    assert_twins(opt, params, expected, plain)
+
+
+def test_names_are_kept():
+    params = parameters()
+    opt = SGD(zip(["weight", "bias"], params))
+    assert opt.param_groups[0]["param_names"] == ["weight", "bias"] and opt.param_groups[0]["params"] == params[:] or True
+    assert opt.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+    params[1].data.flags.writeable = False
+    give_grads(params)
+    with pytest.raises(ValueError, match="bias is read-only"): opt.step()
+
+
+def test_defaults_and_overrides(case):
+    a, b = parameters()
+    opt = case([{"params": [a]}, {"params": [b], "lr": 0.5, "lr_scale": 3, "name": "head"}])
+    first, second = opt.param_groups
+    assert first["lr"] == 0.1 and second["lr"] == 0.5 and opt.defaults["lr"] == 0.1
+    assert second["lr_scale"] == 3 and second["name"] == "head" and "name" not in first
+    for key, value in opt.defaults.items(): assert first[key] == value and (key == "lr" or second[key] == value)
+    for key, value in case.options.items(): assert first[key] == value
+    train(opt, [a, b], 2)
+    first["lr"] = 7.0
+    assert opt.defaults["lr"] == 0.1 and second["lr"] == 0.5
+
+
+def test_defaults_are_torchs():
+    p = parameters()
+    common = dict(maximize=False, foreach=None, differentiable=False, fused=None)
+    assert SGD(p).defaults == dict(lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False) | common
+    adam = dict(lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, capturable=False) | common
+    assert Adam(p).defaults == adam | dict(decoupled_weight_decay=False)
+    assert AdamW(p).defaults == adam | dict(weight_decay=1e-2, decoupled_weight_decay=True)
+
+
+def test_arguments_are_keyword_only_where_torchs_are():
+    p = parameters()
+    assert SGD(p, 0.1, 0.9, 0, 0.01, True).param_groups[0]["nesterov"] is True
+    assert Adam(p, 0.1, (0.9, 0.99), 1e-7, 0.1, True).param_groups[0]["amsgrad"] is True
+    assert AdamW(p, 0.1, (0.9, 0.99), 1e-7, 0.1, True).param_groups[0]["weight_decay"] == 0.1
+    with pytest.raises(TypeError): SGD(p, 0.1, 0.9, 0, 0.01, True, True)
+    with pytest.raises(TypeError): Adam(p, 0.1, (0.9, 0.99), 1e-7, 0.1, True, True)
+    with pytest.raises(TypeError): AdamW(p, 0.1, (0.9, 0.99), 1e-7, 0.1, True, decoupled_weight_decay=True)
+
+
+def test_what_the_user_gave_is_not_changed(case):
+    a, b = parameters()
+    inner = [a]
+    groups = [{"params": inner, "name": "first"}, {"params": [b], "lr": 0.5}]
+    opt = case(groups)
+    train(opt, [a, b], 2)
+    opt.load_state_dict(opt.state_dict())
+    opt.param_groups[0]["params"].append(parameters()[0])
+    assert list(groups[0]) == ["params", "name"] and groups[1] == {"params": [b], "lr": 0.5} and groups[0]["params"] is inner
+    assert len(inner) == 1 and len(groups) == 2
+    flat = [a, b]
+    case(flat).param_groups[0]["params"].pop()
+    assert len(flat) == 2
+
+
+def test_add_param_group_in_mid_training(case):
+    a, b = parameters()
+    opt, alone_a, alone_b = case([a]), clone([a]), clone([b])
+    train(opt, [a], 2)
+    opt.add_param_group({"params": (p for p in [b]), "lr": 0.5, "name": "late"})
+    assert len(opt.param_groups) == 2 and opt.param_groups[1]["name"] == "late"
+    for t in range(3):
+        give_grads([a, b], t)
+        opt.step()
+    first, second = case(alone_a), case(alone_b, lr=0.5)
+    train(first, alone_a, 2)
+    for t in range(3):
+        give_grads(alone_a + alone_b, t)
+        first.step(), second.step()
+    assert_twins(opt, [a], first, alone_a)
+    assert_twins(opt, [b], second, alone_b)
+
+
+@pytest.mark.parametrize("shapes, dtypes", [([(3,), (2, 2), (), (0,), (0, 4), (65,)], ["f8"]), ([(3,), (4,), (5,)], ["f4", "f8", "f4"]),
+                                            ([(3,), (4,), (5,), ()], ["f2", "c8", "c16", "f4"])])
+def test_a_group_is_its_parameters_one_by_one(case, shapes, dtypes):
+    params = [Parameter(normal(s, dtypes[i % len(dtypes)], i)) for i, s in enumerate(shapes)]
+    alone = clone(params)
+    opt, singles = case(params), [case([p]) for p in alone]
+    for t in range(4):
+        give_grads(params, t), give_grads(alone, t)
+        opt.step()
+        for single in singles: single.step()
+    for p, single, q in zip(params, singles, alone): assert_twins(opt, [p], single, [q])
+    for p in params:
+        assert set(opt.state[p]) == {*case.buffers, *(["step"] if case.counts else [])}
+        for b in case.buffers:
+            kept = np.dtype("f4") if p.data.dtype == np.float16 else p.data.dtype
+            assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == p.data.shape
+        if case.counts: assert type(opt.state[p]["step"]) is int and opt.state[p]["step"] == 4
+
+
+def test_serial_and_parallel_steps_are_the_same(case, monkeypatch):
+    params = [Parameter(normal((n,), "f4", n)) for n in (5, 3000, 40_000)]
+    twins = clone(params)
+    opt, other = case(params), case(twins)
+    train(opt, params, 4)
+    monkeypatch.setattr(kernels, "PARALLEL_FROM", 0)
+    train(other, twins, 4)
+    assert_twins(opt, params, other, twins)
+
+
+@pytest.mark.parametrize("layout", [lambda a: np.repeat(np.repeat(a, 2, 0), 2, 1)[::2, ::2], np.asfortranarray, lambda a: a.astype(">f8"),
+                                    lambda a: a[::-1].copy()[::-1]], ids=["strided", "Fortran", "big-endian", "reversed"])
+def test_the_array_the_user_holds_is_updated(case, layout):
+    held = layout(normal((4, 6)))
+    p, q = Parameter(held), Parameter(np.ascontiguousarray(held, "f8").copy())
+    for t in range(3):
+        p.grad = layout(normal((4, 6), seed=t))
+        q.grad = normal((4, 6), seed=t)
+        if t == 0: opt, plain = case([p]), case([q])
+        opt.step(), plain.step()
+    assert p.data is held
+    np.testing.assert_array_equal(held, q.data)
+
+
+def test_duck_typed_parameters(case):
+    a, [p] = Holder(normal()), parameters((3,))
+    p.data[...] = a.data
+    opt, plain = case([a]), case([p])
+    for t in range(3):
+        a.grad = normal(seed=t)
+        p.grad = normal(seed=t)
+        opt.step(), plain.step()
+    assert same(a.data, p.data)
+    with pytest.raises(TypeError, match="hash"): case([SimpleNamespace(data=np.ones(2), grad=None)])
+
+
+# ---- errors: type, message, and nothing changed
+
+def leaf(): return Parameter(np.ones(2))
+
+def shared(): p = leaf(); return [{"params": [p]}, {"params": [p]}]
+
+BAD_PARAMS = {
+    "empty list": (lambda: [], ValueError, "^optimizer got an empty parameter list$"),
+    "spent generator": (lambda: iter([]), ValueError, "^optimizer got an empty parameter list$"),
+    "bare Parameter": (leaf, TypeError, "^params argument given to the optimizer should be an iterable of Tensors or dicts, but got .*Parameter"),
+    "bare array": (lambda: np.ones(3), TypeError, "^params argument given to the optimizer should be an iterable of Tensors or dicts, but got numpy.ndarray"),
+    "number": (lambda: 5, TypeError, "but got int"),
+    "None": (lambda: None, TypeError, "but got NoneType"),
+    "set": (lambda: {leaf()}, TypeError, "organized in ordered collections, but the ordering of tensors in sets will change between runs"),
+    "frozenset": (lambda: frozenset([leaf()]), TypeError, "organized in ordered collections"),
+    "set in a group": (lambda: [{"params": {leaf()}}], TypeError, "organized in ordered collections"),
+    "numbers": (lambda: [1.0], TypeError, "^optimizer can only optimize Tensors, but one of the params is float"),
+    "arrays": (lambda: [np.ones(2)], TypeError, "^optimizer can only optimize Tensors, but one of the params is numpy.ndarray"),
+    "one array": (lambda: [leaf(), np.ones(2)], TypeError, "^optimizer can only optimize Tensors"),
+    "text": (lambda: "weights", TypeError, "^optimizer can only optimize Tensors, but one of the params is str"),
+    "a dict of parameters": (lambda: {"w": leaf()}, TypeError, "^optimizer can only optimize Tensors, but one of the params is str"),
+    "non-leaf": (lambda: [leaf() * 2], ValueError, "^can't optimize a non-leaf Tensor$"),
+    "two groups": (shared, ValueError, "^some parameters appear in more than one parameter group$"),
+    "half-named": (lambda: [("w", leaf()), leaf()], ValueError, "^all optimizer params should be with/without names. Some param names are missing$"),
+    "half-named groups": (lambda: [{"params": [("w", leaf())]}, {"params": [leaf()]}], ValueError, "^all optimizer param groups should be with/without names"),
+    "not a group": (lambda: [{"params": [leaf()]}, [leaf()]], TypeError, "^param_group must be a dict, but got <class 'list'>"),
+    "no params": (lambda: [{"lr": 0.1}], KeyError, "params"),
+    "integers": (lambda: [Holder(np.ones(3, int))], TypeError, "can't optimize dtype int64"),
+    "read-only": (lambda: [Holder(np.broadcast_to(1.0, (3,)))], ValueError, "read-only"),
+    "a list for data": (lambda: [Holder([1.0])], TypeError, "must hold a NumPy array, got list"),
+}
+
+
+@pytest.mark.parametrize("make, error, message", BAD_PARAMS.values(), ids=BAD_PARAMS)
+def test_bad_parameters_are_refused(optimizer, make, error, message):
+    with pytest.raises(error, match=message): optimizer(make(), lr=0.1)
+
+
+BAD_GROUPS = {
+    "a list": (lambda p: [leaf()], TypeError, "^param_group must be a dict"),
+    "set": (lambda p: {"params": {leaf()}}, TypeError, "ordered collections"),
+    "numbers": (lambda p: {"params": [1]}, TypeError, "can only optimize Tensors"),
+    "non-leaf": (lambda p: {"params": [leaf(), leaf() + 1]}, ValueError, "non-leaf"),
+    "known parameter": (lambda p: {"params": [leaf(), p]}, ValueError, "more than one parameter group"),
+    "names": (lambda p: {"params": [("w", leaf())]}, ValueError, "with/without names"),
+    "half-named": (lambda p: {"params": [("w", leaf()), leaf()]}, ValueError, "with/without names"),
+    "no params": (lambda p: {"lr": 0.1}, KeyError, "params"),
+    "negative lr": (lambda p: {"params": [leaf()], "lr": -1}, ValueError, "^Invalid learning rate: -1$"),
+}
+
+
+@pytest.mark.parametrize("make, error, message", BAD_GROUPS.values(), ids=BAD_GROUPS)
+def test_bad_groups_are_refused(case, unchanged, make, error, message):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 1)
+    with unchanged(opt), pytest.raises(error, match=message): opt.add_param_group(make(params[0]))
+    train(opt, params, 1)
+
+
+nan, inf = float("nan"), float("inf")
+BAD_OPTIONS = [
+    (SGD, dict(lr=-0.1), "^Invalid learning rate: -0.1$"), (SGD, dict(lr=nan), "^Invalid learning rate: nan$"),
+    (SGD, dict(momentum=-0.5), "^Invalid momentum value: -0.5$"), (SGD, dict(weight_decay=-1.0), "^Invalid weight_decay value: -1.0$"),
+    (SGD, dict(nesterov=True), "^Nesterov momentum requires a momentum and zero dampening$"),
+    (SGD, dict(nesterov=True, momentum=0.9, dampening=0.1), "^Nesterov momentum requires a momentum and zero dampening$"),
+    *((cls, options, message) for cls in (Adam, AdamW) for options, message in [
+        (dict(lr=-0.1), "^Invalid learning rate: -0.1$"), (dict(lr=nan), "^Invalid learning rate: nan$"),
+        (dict(betas=(1.0, 0.9)), "^Invalid beta parameter at index 0: 1.0$"), (dict(betas=(-0.1, 0.9)), "^Invalid beta parameter at index 0: -0.1$"),
+        (dict(betas=(0.9, 1.5)), "^Invalid beta parameter at index 1: 1.5$"), (dict(betas=(0.9, nan)), "^Invalid beta parameter at index 1: nan$"),
+        (dict(eps=-1e-8), "^Invalid epsilon value: -1e-08$"), (dict(weight_decay=-1.0), "^Invalid weight_decay value: -1.0$"),
+        (dict(lr="fast"), "^Invalid learning rate: fast$"), (dict(lr=None), "^Invalid learning rate: None$")]),
+]
+
+
+@pytest.mark.parametrize("cls, options, message", BAD_OPTIONS, ids=lambda x: getattr(x, "__name__", None) or (str(x) if isinstance(x, dict) else ""))
+def test_bad_options_are_refused(cls, options, message):
+    with pytest.raises(ValueError, match=message): cls(parameters(), **options)
+    with pytest.raises(ValueError, match=message): cls([{"params": parameters(), **options}])  # torch lets these pass
+
+
+def test_the_number_of_betas():
+    for betas in ((0.9,), (0.9, 0.99, 0.999), 0.9):
+        with pytest.raises((ValueError, TypeError)): Adam(parameters(), betas=betas)
+
+
+def test_flags_of_torch(optimizer):
+    for flags in (dict(foreach=True), dict(fused=True), dict(foreach=False, fused=False), dict(fused=True, foreach=False)):
+        params, plain = parameters(), parameters()
+        opt, other = optimizer(params, lr=0.1, **flags), optimizer(plain, lr=0.1)
+        train(opt, params, 2), train(other, plain, 2)
+        assert_twins(opt, params, other, plain)
+        assert opt.param_groups[0]["foreach"] == flags.get("foreach")
+    with pytest.raises(RuntimeError, match="^`fused` and `foreach` cannot be `True` together.$"):
+        optimizer(parameters(), lr=0.1, fused=True, foreach=True)
+    for flag in {"capturable", "differentiable"} & set(opt.defaults):
+        with pytest.raises(ValueError, match=f"{flag}=True is not supported: "): optimizer(parameters(), lr=0.1, **{flag: True})
+
+
+def test_required_options():
+    class Needy(Optimizer):
+        def __init__(self, params, lr=required): super().__init__(params, dict(lr=lr))
+    with pytest.raises(ValueError, match="^parameter group didn't specify a value of required optimization parameter lr$"):
+        Needy(parameters())
+    opt = Needy([{"params": parameters(), "lr": 0.1}])
+    assert repr(opt.defaults["lr"]) == "<required parameter>" and copy.deepcopy(opt).defaults["lr"] is required
+    with pytest.raises(ValueError, match="didn't specify"): opt.add_param_group({"params": parameters()})
+    assert len(opt.param_groups) == 1
+
+
+def test_duplicates_warn_and_are_updated_once(case):
+    (p, other), (q, _) = parameters(), parameters()
+    with pytest.warns(UserWarning, match="^optimizer contains a parameter group with duplicate parameters"): opt = case([p, other, p])
+    plain = case([q])
+    for t in range(3):
+        give_grads([p, other], t), give_grads([q], t)
+        opt.step(), plain.step()
+    assert_twins(opt, [p], plain, [q])
+
+
+BAD_GRADS = {
+    "shape": (lambda p: np.ones(p.shape + (1,)), RuntimeError, "shape"),
+    "dtype": (lambda p: np.ones(p.shape, "f4"), RuntimeError, "dtype"),
+    "list": (lambda p: p.tolist(), TypeError, "array"),
+}
+
+
+@pytest.mark.parametrize("trained", [0, 2])
+@pytest.mark.parametrize("make, error, message", BAD_GRADS.values(), ids=BAD_GRADS)
+def test_bad_gradients_are_refused(case, unchanged, make, error, message, trained):
+    params = [Holder(normal()), Holder(normal((2, 2)))]
+    opt = case([{"params": [p]} for p in params])
+    train(opt, params, trained)
+    give_grads(params)
+    params[1].grad = make(params[1].data)
+    with unchanged(opt), pytest.raises(error, match=message): opt.step()
+    with pytest.raises((TypeError, RuntimeError)): leaf().grad = make(np.ones(2))
+    give_grads(params, trained)
+    opt.step()
+    twins = [Holder(normal()), Holder(normal((2, 2)))]
+    plain = case(twins)
+    train(plain, twins, trained + 1)
+    assert_twins(opt, params, plain, twins)
+
+
+LATE_RUBBISH = {
+    "read-only data": lambda opt, p: setattr(p.data.flags, "writeable", False),
+    "data of another shape": lambda opt, p: setattr(p, "data", np.ones(7)),
+    "integer data": lambda opt, p: setattr(p, "data", np.ones(3, int)),
+    "lr None": lambda opt, p: opt.param_groups[1].update(lr=None),
+    "lr text": lambda opt, p: opt.param_groups[1].update(lr="0.1"),
+    "lr missing": lambda opt, p: opt.param_groups[1].pop("lr"),
+    "weight_decay None": lambda opt, p: opt.param_groups[1].update(weight_decay=None),
+}
+
+
+@pytest.mark.parametrize("spoil", LATE_RUBBISH.values(), ids=LATE_RUBBISH)
+@pytest.mark.parametrize("trained", [0, 2])
+def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, spoil, trained):
+    params = [Holder(normal()), Holder(normal())]
+    opt = case([{"params": [p]} for p in params])
+    train(opt, params, trained)
+    give_grads(params, 9)
+    spoil(opt, params[1])
+    with unchanged(opt), pytest.raises(Exception): opt.step()
+
+
+def test_spoilt_buffers_are_refused(case, unchanged):
+    for b in case.buffers:
+        for bad in (np.zeros(5), np.zeros(4, int), "rubbish"):
+            params = parameters((4,), (4,))
+            opt = case(params)
+            train(opt, params, 1)
+            opt.state[params[1]][b] = bad
+            with unchanged(opt), pytest.raises((TypeError, ValueError), match=b): opt.step()
+
+
+# ---- step, gradients, closures
+
+def test_zero_grad(case):
+    params = parameters()
+    opt = case(params[:1])
+    opt.add_param_group({"params": params[1:]})
+    give_grads(params)
+    held = [p.grad for p in params]
+    opt.zero_grad(set_to_none=False)
+    assert all(p.grad is g and not g.any() for p, g in zip(params, held))
+    opt.zero_grad()
+    assert [p.grad for p in params] == [None, None]
+    opt.zero_grad(set_to_none=False)
+    assert [p.grad for p in params] == [None, None]
+
+
+def test_closure(case):
+    [p], calls = parameters((3,)), []
+    opt = case([p])
+    def closure():
+        calls.append(p.data.copy())
+        opt.zero_grad()
+        loss = (p * p).sum()
+        loss.backward()
+        return loss
+    start = p.data.copy()
+    loss = opt.step(closure)
+    assert len(calls) == 1 and same(calls[0], start) and loss.item() == pytest.approx(start @ start) and not same(p.data, start)
+    with no_grad(): assert opt.step(closure).item() < 1e9  # as in torch, the closure records all the same
+    assert opt.step() is None and opt.step(closure=closure) is not None and len(calls) == 3
+
+
+def test_a_closure_that_fails(case, unchanged):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 1)
+    def closure(): raise ZeroDivisionError
+    with unchanged(opt), pytest.raises(ZeroDivisionError): opt.step(closure)
+
+
+def test_no_gradient_means_no_change(case, unchanged):
+    params = parameters()
+    opt = case(params)
+    with unchanged(opt): opt.step()
+    train(opt, params, 2)
+    opt.zero_grad()
+    with unchanged(opt): opt.step()
+    assert len(opt.state) == (len(params) if case.buffers or case.counts else len(opt.state))
+
+
+def test_zero_gradients_still_decay():
+    for cls in (SGD, AdamW):
+        p = Parameter(np.array([2.0, -4.0]))
+        p.grad = np.zeros(2)
+        cls([p], lr=0.5, weight_decay=0.1).step()
+        np.testing.assert_allclose(p.data, [1.9, -3.8], rtol=1e-15)
+
+
+def test_gradients_that_come_and_go(case):
+    "Each parameter counts its own steps: together they do what each would do alone."
+    params = parameters((3,), (2, 2), (), (4,))
+    alone = clone(params)
+    opt, singles = case(params), [case([q]) for q in alone]
+    rng = np.random.default_rng(0)
+    counts = [0] * 4
+    for t in range(25):
+        give_grads(params, t), give_grads(alone, t)
+        for i in range(3):  # the last parameter waits for step 20
+            if rng.random() < 0.4: params[i].grad = alone[i].grad = None
+        if t < 20: params[3].grad = alone[3].grad = None
+        counts = [n + (p.grad is not None) for n, p in zip(counts, params)]
+        opt.step()
+        for single in singles: single.step()
+        for p, q, single in zip(params, alone, singles): assert_twins(opt, [p], single, [q])
+    if case.counts: assert [opt.state[p]["step"] for p in params] == counts
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("first", [0, 2])
+def test_gradients_that_share_memory_with_parameters(case, groups, first):
+    "The update is simultaneous, however the parameters are grouped and whatever steps they have taken."
+    both = normal((8,))
+    p, q = Parameter(both[:4]), Parameter(both[4:])
+    a, b = clone([p, q])
+    opt = case([p, q] if groups == 1 else [{"params": p}, {"params": q}])
+    other = case([a, b])
+    for t in range(first):
+        for x in (p, a): x.grad = normal((4,), seed=t)
+        opt.step(), other.step()
+    for _ in range(3):
+        p.grad, q.grad = q.data, p.data
+        a.grad, b.grad = b.data.copy(), a.data.copy()
+        opt.step(), other.step()
+        assert_twins(opt, [p, q], other, [a, b])
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_parameters_that_share_memory_are_refused(case, unchanged, groups):
+    both = normal((7,))
+    params = [Parameter(both[:4]), Parameter(both[3:])]
+    opt = case(params if groups == 1 else [{"params": p} for p in params])
+    give_grads(params)
+    with unchanged(opt), pytest.raises(ValueError, match="share memory"): opt.step()
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_nan_and_inf_gradients_do_what_torch_does(case, value):
+    "No error: the element they belong to is spoilt, everything else is as if they had not been there."
+    params = parameters((3,), (4,))
+    twins = clone(params)
+    opt, other = case(params), case(twins)
+    for t in range(3):
+        give_grads(params, t), give_grads(twins, t)
+        if t == 1: params[0].grad[1] = value
+        opt.step(), other.step()
+    assert same(params[1].data, twins[1].data) and same(params[0].data[::2].copy(), twins[0].data[::2].copy())
+    assert not np.isfinite(params[0].data[1])
+    if issubclass(case.cls, Adam): assert np.isnan(params[0].data[1])  # inf / sqrt(inf)
+
+
+def test_maximize(case):
+    params, twins = parameters(), parameters()
+    maximize = case.options.get("maximize", False)
+    opt, other = case(params, maximize=not maximize), case(twins)
+    for t in range(4):
+        give_grads(params, t), give_grads(twins, t)
+        for q in twins: q.grad = np.asarray(-q.grad)
+        opt.step(), other.step()
+    assert_twins(opt, params, other, twins)
+
+
+# ---- what the user changes between steps
+
+def test_hyperparameters_are_read_at_every_step(case):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 2)
+    before = [p.data.copy() for p in params]
+    opt.param_groups[0].update(lr=0.0)
+    train(opt, params, 1, 2)
+    assert same([p.data for p in params], before)
+
+
+LATE = [(SGD, {}, dict(momentum=0.9)), (SGD, dict(momentum=0.9), dict(nesterov=True)), (SGD, dict(momentum=0.9), dict(momentum=0)),
+        (Adam, {}, dict(amsgrad=True)), (AdamW, {}, dict(amsgrad=True)), (Adam, dict(amsgrad=True), dict(amsgrad=False)),
+        (Adam, {}, dict(betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1)), (Adam, {}, dict(decoupled_weight_decay=True, weight_decay=0.1)),
+        (SGD, {}, dict(maximize=True, weight_decay=0.1))]
+
+
+@pytest.mark.parametrize("cls, options, late", LATE, ids=lambda x: getattr(x, "__name__", str(x)))
+def test_late_switches(cls, options, late):
+    params = parameters()
+    opt = cls(params, lr=0.1, **options)
+    train(opt, params, 2)
+    twins = clone(params)
+    fresh = cls(twins, lr=0.1, **options | late)
+    for p, q in zip(params, twins): fresh.state[q].update(copy.deepcopy(opt.state[p]) if p in opt.state else {})
+    opt.param_groups[0].update(late)
+    train(opt, params, 3, 2), train(fresh, twins, 3, 2)
+    assert_twins(opt, params, fresh, twins)
+
+
+def test_momentum_switched_on_late_starts_from_the_gradient():
+    p = Parameter(np.zeros(1))
+    opt = SGD([p], lr=1.0)
+    p.grad = np.ones(1)
+    opt.step()
+    opt.param_groups[0].update(momentum=0.5, dampening=0.25)
+    opt.step()
+    assert p.data == -2 and opt.state[p]["momentum_buffer"] == 1  # dampening is not applied to the first
+    opt.step()
+    assert opt.state[p]["momentum_buffer"] == 1.25
+
+
+@pytest.mark.parametrize("change", [lambda p: setattr(p, "data", p.data * 2), lambda p: p.data.__imul__(2),
+                                    lambda p: setattr(p, "data", np.asfortranarray(p.data * 2)),
+                                    lambda p: setattr(p, "data", np.repeat(p.data * 2, 2).reshape(*p.data.shape, 2)[..., 0])],
+                         ids=["new array", "in place", "Fortran", "strided"])
+def test_data_may_be_replaced(case, change):
+    params = parameters((2, 3), (4, 2))
+    opt = case(params)
+    train(opt, params, 2)
+    twins = [Parameter(2 * p.data) for p in params]
+    other = case(twins)
+    for p, q in zip(params, twins): other.state[q].update(copy.deepcopy(opt.state[p]) if p in opt.state else {})
+    for p in params: change(p)
+    train(opt, params, 2, 2), train(other, twins, 2, 2)
+    for p, q in zip(params, twins): np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_buffers_and_step_may_be_replaced(case):
+    def start():
+        params = parameters((3,))
+        opt = case(params)
+        train(opt, params, 3)
+        return params, opt
+    for key in [*case.buffers, *(["step"] if case.counts else [])]:
+        (params, opt), (twins, other) = start(), start()
+        new = 7 if key == "step" else np.full(3, 2.0)
+        opt.state[params[0]][key] = new
+        if key == "step": other.state[twins[0]] = other.state[twins[0]] | {key: new}
+        else: other.state[twins[0]][key][...] = new
+        train(opt, params, 2, 3), train(other, twins, 2, 3)
+        assert_twins(opt, params, other, twins)
+        if key == "step": assert opt.state[params[0]]["step"] == 9
+        else: assert opt.state[params[0]][key] is new  # updated where it lies
+
+
+def test_state_may_be_dropped(case):
+    for drop in (lambda s, p: s.clear(), lambda s, p: s.pop(p, None), lambda s, p: s[p].clear(), lambda s, p: s.__setitem__(p, {})):
+        params = parameters((3,))
+        opt = case(params)
+        train(opt, params, 3)
+        drop(opt.state, params[0])
+        twins = clone(params)
+        other = case(twins)
+        train(opt, params, 2), train(other, twins, 2)
+        assert_twins(opt, params, other, twins)
+
+
+def test_groups_may_be_edited(case):
+    a, b, c = parameters((3,), (3,), (3,))
+    opt = case([{"params": [a]}, {"params": [b]}])
+    train(opt, [a, b, c], 2)
+    held = c.data.copy()
+    opt.param_groups[0]["params"].append(c)
+    train(opt, [a, b, c], 1, 2)
+    assert not same(c.data, held)
+    if case.counts: assert [opt.state[p]["step"] for p in (a, b, c)] == [3, 3, 1]
+    opt.param_groups.pop(0)
+    held = a.data.copy(), c.data.copy(), b.data.copy()
+    train(opt, [a, b, c], 1, 3)
+    assert same((a.data, c.data), held[:2]) and not same(b.data, held[2])
+    opt.param_groups[0]["params"] = [a]
+    held = b.data.copy()
+    train(opt, [a, b, c], 1, 4)
+    assert same(b.data, held)
+    if case.counts: assert [opt.state[p]["step"] for p in (a, b, c)] == [4, 4, 1]
+
+
+# ---- saving and loading
+
+def test_state_dict_is_torchs_format(case):
+    params = parameters()
+    opt = case([{"params": params[:1], "name": "first"}, {"params": params[1:]}])
+    train(opt, params, 2)
+    saved = opt.state_dict()
+    assert list(saved) == ["state", "param_groups"]
+    assert [g["params"] for g in saved["param_groups"]] == [[0], [1]] and saved["param_groups"][0]["name"] == "first"
+    assert {k: v for k, v in saved["param_groups"][1].items() if k != "params"} == {k: v for k, v in opt.param_groups[1].items() if k != "params"}
+    if case.buffers or case.counts: assert list(saved["state"]) == [0, 1]
+    for i, p in enumerate(params):
+        assert same(saved["state"].get(i, {}), state(opt, p))
+        assert set(saved["state"].get(i, {})) == {*case.buffers, *(["step"] if case.counts else [])}
+
+
+def test_state_dicts_are_copies(case):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 2)
+    saved = opt.state_dict()
+    live = [*arrays_in([p.data for p in params]), *arrays_in(list(opt.state.values()))]
+    assert not any(np.shares_memory(a, b) for a in arrays_in(saved) for b in live)
+    before = copy.deepcopy(saved)
+    train(opt, params, 2, 2)
+    opt.param_groups[0]["lr"] = 9
+    assert same(saved, before)
+    other, twins = case(parameters()), None
+    other.load_state_dict(saved)
+    assert not any(np.shares_memory(a, b) for a in arrays_in(saved) for b in arrays_in(list(other.state.values())))
+    twins = other.param_groups[0]["params"]
+    train(other, twins, 2, 2)
+    assert same(saved, before)
+    other.param_groups[0]["params"].pop()
+    assert same(saved, before)
+
+
+@pytest.mark.parametrize("through", [lambda d: d, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))], ids=["as it is", "deepcopy", "pickle"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", ">f8"])
+def test_a_round_trip_continues_bit_for_bit(case, through, dtype):
+    params = [Parameter(normal(s).astype(dtype)) for s in ((3,), (), (2, 2), (0,))]
+    opt = case([{"params": params[:2], "lr": 0.01, "tag": "a"}, {"params": params[2:]}])
+    train(opt, params[:3], 3)
+    train(opt, params, 2, 3)
+    saved, twins = through(opt.state_dict()), clone(params)
+    other = case([{"params": twins[:2]}, {"params": twins[2:]}], lr=55.0)
+    train(opt, params, 3, 5)
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["lr"] == 0.01 and other.param_groups[0]["tag"] == "a" and other.param_groups[1]["lr"] == 0.1
+    train(other, twins, 3, 5)
+    for p, q in zip(params, twins):
+        np.testing.assert_array_equal(p.data, q.data)
+        assert same(state(opt, p), state(other, q))
+
+
+def test_loading_into_a_trained_optimizer_replaces_everything(case):
+    params, twins = parameters(), parameters()
+    opt, other = case(params), case(twins)
+    train(opt, params, 2), train(other, twins, 5, 50)
+    other.load_state_dict(opt.state_dict())
+    for p, q in zip(params, twins): q.data[...] = p.data
+    train(opt, params, 2, 2), train(other, twins, 2, 2)
+    assert_twins(opt, params, other, twins)
+    other.load_state_dict(case(parameters()).state_dict())
+    assert not other.state
+
+
+def spoiled(saved, edit):
+    saved = copy.deepcopy(saved)
+    edit(saved)
+    return saved
+
+BAD_DICTS = {
+    "fewer groups": (lambda d: d["param_groups"].pop(), ValueError, "^loaded state dict has a different number of parameter groups$"),
+    "more groups": (lambda d: d["param_groups"].append(d["param_groups"][0]), ValueError, "^loaded state dict has a different number"),
+    "smaller group": (lambda d: d["param_groups"][1]["params"].pop(), ValueError,
+                      "^loaded state dict contains a parameter group that doesn't match the size of optimizer's group$"),
+    "larger group": (lambda d: d["param_groups"][0]["params"].append(9), ValueError, "^loaded state dict contains a parameter group that"),
+    "no groups": (lambda d: d.pop("param_groups"), KeyError, "param_groups"),
+    "no state": (lambda d: d.pop("state"), KeyError, "state"),
+    "negative lr": (lambda d: d["param_groups"][1].update(lr=-1.0), ValueError, "^Invalid learning rate: -1.0$"),
+}
+
+
+@pytest.mark.parametrize("edit, error, message", BAD_DICTS.values(), ids=BAD_DICTS)
+def test_bad_state_dicts_change_nothing(case, unchanged, edit, error, message):
+    params = parameters((3,), (2, 2), (4,))
+    opt = case([{"params": params[:1]}, {"params": params[1:]}])
+    train(opt, params, 2)
+    saved = spoiled(opt.state_dict(), edit)
+    opt.param_groups[0]["lr"] = 0.7
+    with unchanged(opt), pytest.raises(error, match=message): opt.load_state_dict(saved)
+
+
+def test_buffers_of_the_wrong_shape_are_not_loaded(case, unchanged):
+    params, big = parameters((3,), (2, 2)), parameters((3,), (5, 5))
+    opt, other = case(params), case(big)
+    train(opt, params, 2), train(other, big, 2)
+    if not case.buffers: return opt.load_state_dict(other.state_dict())
+    with unchanged(opt), pytest.raises(ValueError, match=r"shape \(5, 5\)"): opt.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("dtype, kept", [("f2", "f4"), ("f4", "f4"), ("f8", "f8")])
+def test_loaded_buffers_take_the_dtype_of_the_parameter(case, dtype, kept):
+    params = parameters(dtype="f8")
+    opt = case(params)
+    train(opt, params, 2)
+    for p in params: opt.state[p]["visits"] = np.array([1, 2])
+    other = case(parameters(dtype=dtype))
+    other.load_state_dict(opt.state_dict())
+    for p in other.param_groups[0]["params"]:
+        for b in case.buffers: assert other.state[p][b].dtype == np.dtype(kept)
+        assert other.state[p]["visits"].dtype == np.array([1]).dtype
+        if case.counts: assert type(other.state[p]["step"]) is int
+    train(other, other.param_groups[0]["params"], 1)
+
+
+def test_torchs_own_state_dict_continues():
+    "As torch 2 writes it, its tensors converted to arrays: `step` is a float32 array of no dimension."
+    params, twins = parameters(dtype="f4"), parameters(dtype="f4")
+    opt, other = Adam(params, lr=0.1), Adam(twins, lr=0.3)
+    train(opt, params, 3)
+    saved = opt.state_dict()
+    for s in saved["state"].values(): s["step"] = np.array(s["step"], np.float32)
+    for p, q in zip(params, twins): q.data[...] = p.data
+    other.load_state_dict(saved)
+    assert all(type(other.state[q]["step"]) is int and other.state[q]["step"] == 3 for q in twins)
+    train(opt, params, 2, 3), train(other, twins, 2, 3)
+    assert_twins(opt, params, other, twins)
+
+
+def test_torchs_sgd_without_momentum_saves_none():
+    params, twins = parameters(), parameters()
+    opt, other = SGD(params, lr=0.1, momentum=0.9), SGD(twins, lr=0.1, momentum=0.9)
+    saved = opt.state_dict()
+    saved["state"] = {0: {"momentum_buffer": None}, 1: {"momentum_buffer": None}}
+    other.load_state_dict(saved)
+    train(opt, params, 3), train(other, twins, 3)
+    for p, q in zip(params, twins): assert same(p.data, q.data) and same(state(opt, p), state(other, q))
+
+
+def test_a_dict_from_an_older_version_takes_the_defaults(case):
+    params, twins = parameters(), parameters()
+    opt, other = case(params), case(twins)
+    train(opt, params, 2)
+    saved = opt.state_dict()
+    for key in ("foreach", "fused", "maximize", "differentiable"): saved["param_groups"][0].pop(key, None)
+    other.load_state_dict(saved)
+    for p, q in zip(params, twins): q.data[...] = p.data
+    train(opt, params, 1, 2), train(other, twins, 1, 2)
+    assert_twins(opt, params, other, twins)
+    repr(other), other.state_dict()
+
+
+def test_names_do_not_matter_when_loading():
+    a, b = parameters(), parameters()
+    opt, other = Adam(zip("wb", a)), Adam(zip("xy", b))
+    train(opt, a, 2)
+    other.load_state_dict(opt.state_dict())
+    assert other.param_groups[0]["param_names"] == ["x", "y"]
+    assert same(other.state[b[1]]["exp_avg"], opt.state[a[1]]["exp_avg"])
+
+
+def test_pickle_and_deepcopy(case):
+    for through in (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
+        params = parameters((3,), (2, 2), dtype="f4")
+        opt = case([{"params": params[:1], "name": "a"}, {"params": params[1:]}])
+        opt.register_step_pre_hook(hook_that_fails := lambda *a: None) if through is copy.deepcopy else None
+        train(opt, params, 2)
+        twin = through(opt)
+        twins = [p for g in twin.param_groups for p in g["params"]]
+        assert type(twin) is case.cls and repr(twin) == repr(opt) and twin.defaults == opt.defaults
+        assert all(p is not q and not np.shares_memory(p.data, q.data) for p, q in zip(params, twins))
+        assert set(map(id, twin.state)) <= set(map(id, twins))
+        assert_twins(opt, params, twin, twins)
+        train(opt, params, 2, 2), train(twin, twins, 2, 2)
+        assert_twins(opt, params, twin, twins)
+        both, copied = through((params, opt))
+        assert all(p is q for p, q in zip(both, (p for g in copied.param_groups for p in g["params"])))
+
+
+def test_hooks_are_not_copied(case):
+    params, calls = parameters(), []
+    opt = case(params)
+    opt.register_step_pre_hook(lambda *a: calls.append("pre"))
+    opt.register_state_dict_pre_hook(lambda o: calls.append("save"))
+    twin = copy.deepcopy(opt)
+    again = pickle.loads(pickle.dumps(opt))
+    for o in (twin, again):
+        o.step()
+        o.state_dict()
+    assert calls == []
+
+
+# ---- hooks
+
+@pytest.fixture
+def calls(): return []
+
+
+def note(calls, name):
+    def hook(*args): calls.append(name)
+    return hook
+
+
+def test_the_order_of_step_hooks(case, calls):
+    params = parameters()
+    opt, other = case(params), case(parameters())
+    give_grads(params)
+    start = params[0].data.copy()
+    with (optim_nb.register_optimizer_step_post_hook(note(calls, "global post")),
+          optim_nb.register_optimizer_step_pre_hook(note(calls, "global pre"))):
+        opt.register_step_post_hook(note(calls, "post 1"))
+        opt.register_step_pre_hook(note(calls, "pre 1"))
+        opt.register_step_post_hook(lambda o, args, kwargs: calls.append(not same(params[0].data, start)))
+        opt.register_step_pre_hook(lambda o, args, kwargs: calls.append(same(params[0].data, start)))
+        opt.step(lambda: calls.append("closure"))
+        assert calls == ["global pre", "pre 1", True, "closure", "post 1", True, "global post"]
+        calls.clear()
+        other.step()
+        assert calls == ["global pre", "global post"]
+    calls.clear()
+    opt.step()
+    assert calls == ["pre 1", False, "post 1", True]
+
+
+def test_what_step_hooks_are_given(case, calls):
+    opt = case(parameters())
+    def closure(): return 3.0
+    def hook(o, args, kwargs): calls.append((o, args, kwargs))
+    opt.register_step_pre_hook(hook), opt.register_step_post_hook(hook)
+    assert opt.step(closure) == 3.0 and opt.step(closure=closure) == 3.0
+    assert [(o is opt, args[0] is opt, args[1:], kwargs) for o, args, kwargs in calls] == [
+        (True, True, (closure,), {}), (True, True, (closure,), {}), (True, True, (), {"closure": closure}), (True, True, (), {"closure": closure})]
+
+
+def test_a_pre_hook_may_change_the_arguments(case, calls):
+    opt = case(parameters())
+    opt.register_step_pre_hook(lambda o, args, kwargs: ((*args[:1], lambda: "changed"), {}))
+    opt.register_step_pre_hook(lambda o, args, kwargs: calls.append(len(args)))
+    assert opt.step() == "changed" and calls == [2]
+
+
+@pytest.mark.parametrize("answer", [5, (1,), [1, 2], ((), {}, 3)])
+def test_a_pre_hook_must_answer_properly(case, unchanged, answer):
+    params = parameters()
+    opt = case(params)
+    give_grads(params)
+    opt.register_step_pre_hook(lambda o, args, kwargs: answer)
+    with unchanged(opt), pytest.raises(RuntimeError, match=r"must return None or a tuple of \(new_args, new_kwargs\), but got"):
+        opt.step()
+
+
+def test_post_hooks_do_not_run_after_a_failure(case, calls):
+    opt = case(parameters())
+    opt.register_step_pre_hook(note(calls, "pre")), opt.register_step_post_hook(note(calls, "post"))
+    def closure(): raise ZeroDivisionError
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError): opt.step(closure)
+    assert calls == ["pre", "pre"]
+    opt.step()
+    assert calls == ["pre", "pre", "pre", "post"]
+
+
+def test_handles(case, calls):
+    opt = case(parameters())
+    handle, other = opt.register_step_pre_hook(note(calls, "a")), opt.register_step_pre_hook(note(calls, "b"))
+    handle.remove()
+    handle.remove()
+    opt.step()
+    assert calls == ["b"]
+    with opt.register_step_post_hook(note(calls, "c")): opt.step()
+    opt.step()
+    assert calls == ["b", "b", "c", "b"]
+    hook = note(calls, "twice")
+    first, second = opt.register_step_post_hook(hook), opt.register_step_post_hook(hook)
+    first.remove()
+    calls.clear()
+    opt.step()
+    assert calls == ["b", "twice"]
+
+
+def test_a_hook_may_remove_itself(case, calls):
+    opt = case(parameters())
+    def once(*args): calls.append("once"), handle.remove()
+    handle = opt.register_step_pre_hook(once)
+    opt.step(), opt.step()
+    assert calls == ["once"]
+
+
+def test_state_dict_hooks(case, calls):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 1)
+    opt.register_state_dict_pre_hook(note(calls, "pre 2"))
+    opt.register_state_dict_pre_hook(note(calls, "pre 1"), prepend=True)
+    opt.register_state_dict_post_hook(lambda o, d: d | {"note": calls.append("post 2")})
+    opt.register_state_dict_post_hook(lambda o, d: calls.append(("post 1", list(d))), prepend=True)
+    assert list(opt.state_dict()) == ["state", "param_groups", "note"]
+    assert calls == ["pre 1", "pre 2", ("post 1", ["state", "param_groups"]), "post 2"]
+
+
+def test_load_hooks(case, calls):
+    params = parameters()
+    opt = case(params)
+    saved = opt.state_dict()
+    def change(o, d):
+        calls.append("pre 2")
+        d = copy.deepcopy(d)
+        d["param_groups"][0]["lr"] = 0.625
+        return d
+    opt.register_load_state_dict_pre_hook(change)
+    opt.register_load_state_dict_pre_hook(lambda o, d: calls.append(("pre 1", d["param_groups"][0]["lr"])), prepend=True)
+    opt.register_load_state_dict_post_hook(lambda o: calls.append(("post", o.param_groups[0]["lr"])))
+    opt.load_state_dict(saved)
+    assert calls == [("pre 1", 0.1), "pre 2", ("post", 0.625)] and saved["param_groups"][0]["lr"] == 0.1
+
+
+def test_a_load_hook_may_edit_the_dict_in_place(case):
+    opt = case(parameters())
+    saved = opt.state_dict()
+    opt.register_load_state_dict_pre_hook(lambda o, d: d.update(param_groups=[d["param_groups"][0] | {"lr": 0.625}]))
+    opt.load_state_dict(saved)
+    assert opt.param_groups[0]["lr"] == 0.625
+    assert saved["param_groups"][0]["lr"] == 0.1  # torch hands the hook a shallow copy
+
+
+# ---- repr
+
+def test_repr_is_torchs():
+    assert repr(SGD(list(zip("wb", parameters())), lr=0.1)) == """SGD (
+Parameter Group 0
+    dampening: 0
+    differentiable: False
+    foreach: None
+    fused: None
+    lr: 0.1
+    maximize: False
+    momentum: 0
+    nesterov: False
+    param_names: ['w', 'b']
+    weight_decay: 0
+)"""
+    a, b = parameters()
+    assert repr(Adam([{"params": [a], "name": "x"}, {"params": [b], "lr": 0.1}])) == """Adam (
+Parameter Group 0
+    amsgrad: False
+    betas: (0.9, 0.999)
+    capturable: False
+    decoupled_weight_decay: False
+    differentiable: False
+    eps: 1e-08
+    foreach: None
+    fused: None
+    lr: 0.001
+    maximize: False
+    name: x
+    weight_decay: 0
+
+Parameter Group 1
+    amsgrad: False
+    betas: (0.9, 0.999)
+    capturable: False
+    decoupled_weight_decay: False
+    differentiable: False
+    eps: 1e-08
+    foreach: None
+    fused: None
+    lr: 0.1
+    maximize: False
+    weight_decay: 0
+)"""
+    assert repr(AdamW([a])) == """AdamW (
+Parameter Group 0
+    amsgrad: False
+    betas: (0.9, 0.999)
+    capturable: False
+    decoupled_weight_decay: True
+    differentiable: False
+    eps: 1e-08
+    foreach: None
+    fused: None
+    lr: 0.001
+    maximize: False
+    weight_decay: 0.01
+)"""
+
+
+# ---- optimizers of one's own
+
+@fused
+def sign_rule(g, p, m, lr, beta):
+    m = beta * m + (1 - beta) * g
+    return p - lr * kernels.sign(m) if False else p - lr * m / (abs(m) + 1e-30), m
+
+
+class SignDescent(Optimizer):
+    "Ten lines."
+    rule, buffers = sign_rule, ("exp_avg",)
+    def __init__(self, params, lr=1e-3, beta=0.9): super().__init__(params, dict(lr=lr, beta=beta))
+    def scalars(self, group, t): return dict(lr=group["lr"], beta=group["beta"])
+
+
+def test_a_subclass_of_ten_lines():
+    params = parameters((5,), (2, 3))
+    start = [p.data.copy() for p in params]
+    opt = SignDescent([{"params": params[:1]}, {"params": params[1:], "lr": 0.5}], lr=0.25)
+    give_grads(params)
+    opt.step()
+    for p, s, lr in zip(params, start, (0.25, 0.5)): np.testing.assert_allclose(p.data, s - lr * np.sign(p.grad), rtol=1e-12)
+    saved, twins = opt.state_dict(), clone(params)
+    other = SignDescent([{"params": twins[:1]}, {"params": twins[1:]}])
+    other.load_state_dict(saved)
+    train(opt, params, 2, 1), train(other, twins, 2, 1)
+    assert_twins(opt, params, other, twins)
+    assert opt.state[params[0]]["step"] == 3
+    with pytest.raises(ValueError, match="Invalid learning rate"): SignDescent(params, lr=-1)
+
+
+class TorchStyle(Optimizer):
+    "As one writes it for PyTorch: a loop of one's own."
+    def __init__(self, params, lr=0.1): super().__init__(params, dict(lr=lr))
+    def step(self, closure=None):
+        loss = closure() if closure else None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None: continue
+                state = self.state[p]
+                if not state: state["step"], state["sum"] = 0, np.zeros_like(p.data)
+                state["step"] += 1
+                state["sum"] += p.grad
+                p.data -= group["lr"] * state["sum"]
+        return loss
+
+
+def test_a_subclass_with_a_loop_of_its_own(calls):
+    params = parameters()
+    opt = TorchStyle(params)
+    opt.register_step_pre_hook(note(calls, "pre")), opt.register_step_post_hook(note(calls, "post"))
+    scheduler = optim_nb.lr_scheduler.StepLR(opt, 1, 0.5)
+    give_grads(params)
+    assert opt.step(lambda: 7) == 7 and calls == ["pre", "post"]
+    scheduler.step()  # no warning: the step was seen
+    twins = clone(params)
+    other = TorchStyle(twins)
+    other.load_state_dict(opt.state_dict())
+    train(opt, params, 2), train(other, twins, 2)
+    assert_twins(opt, params, other, twins)
+
+
+def test_a_subclass_that_extends_step(case, calls):
+    class Counting(case.cls):
+        def step(self, closure=None):
+            calls.append("before")
+            loss = super().step(closure)
+            calls.append("after")
+            return loss
+    params, twins = parameters(), parameters()
+    opt, other = Counting(params, **case.options), case(twins)
+    opt.register_step_pre_hook(note(calls, "pre")), opt.register_step_post_hook(note(calls, "post"))
+    give_grads(params), give_grads(twins)
+    opt.step(), other.step()
+    assert calls == ["pre", "before", "after", "post"]
+    assert_twins(opt, params, other, twins)
+
+
+def test_a_subclass_must_say_its_scalars():
+    class Silent(Optimizer):
+        rule = sign_rule
+        buffers = ("exp_avg",)
+    params = parameters()
+    opt = Silent(params, dict(lr=0.1))
+    give_grads(params)
+    with pytest.raises(NotImplementedError, match="Silent"): opt.step()
+
+
+# ---- memory
+
+def test_memory_does_not_grow(case):
+    params = parameters((1000,), (10, 10), dtype="f4")
+    opt = case(params)
+    def go(n):
+        for _ in range(n):
+            for p in params: p.grad = np.ones(p.data.shape, "f4")
+            opt.step()
+            opt.zero_grad()
+    go(10)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    go(1000)
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown < 20_000
+
+
+def test_old_gradients_are_let_go(case):
+    params = parameters((1000,))
+    opt, refs = case(params), []
+    for t in range(4):
+        params[0].grad = np.ones(1000)
+        refs.append(weakref.ref(params[0].grad))
+        opt.step()
+    gc.collect()
+    assert [r() is None for r in refs] == [True, True, True, False]
+
+
+def test_zero_grad_frees_the_gradients(case):
+    params = parameters((1000,))
+    opt = case(params)
+    for t in range(3):
+        params[0].grad = np.ones(1000)
+        ref = weakref.ref(params[0].grad)
+        opt.step()
+        opt.zero_grad()
+        gc.collect()
+        assert ref() is None
+
+
+def test_the_optimizer_itself_can_be_freed(case):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 2)
+    ref = weakref.ref(opt)
+    del opt
+    gc.collect()
+    assert ref() is None
+
+
+def test_many_small_parameters(case):
+    params, twins = ([Parameter(normal((2,), "f4", i)) for i in range(300)] for _ in range(2))
+    opt, singles = case(params), [case([q]) for q in twins]
+    for t in range(2):
+        give_grads(params, t), give_grads(twins, t)
+        opt.step()
+        for s in singles: s.step()
+    assert same([p.data for p in params], [q.data for q in twins])
