@@ -14,11 +14,13 @@ def render():
     """The text of the README and its pictures by name."""
     nb = nbformat.read(ROOT / "nbs/index.ipynb", 4)
     nb.metadata.language_info = {"name": "python"}
-    nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)", c.source)]
-    for cell in nb.cells: cell.source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
+    nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)\b(?!-)", c.source)]
+    for cell in nb.cells:
+        silent = cell.cell_type == "code" and re.search(r"^#\|\s*(echo: false|hide-input)", cell.source, re.M)
+        cell.source = "" if silent else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     text, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": IMAGES.as_posix()})
     text = re.sub(r"(\]\()(?![a-z]+:|#|docs/images)([^)]+)", lambda m: m[1] + (Path("nbs") / m[2]).as_posix(), text)
-    text = text.replace("](nbs/../", "](")
+    text = text.replace("](nbs/../", "](").replace("```python\n\n```", "").replace("![png]", "![figure]")
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", resources.get("outputs", {})
 
 

@@ -6,9 +6,10 @@
 __all__ = ['sqrt', 'FLAGS', 'PARALLEL_FROM', 'CHUNK', 'where', 'maximum', 'minimum', 'sign', 'fingerprint', 'Fused', 'fused',
            'compute_dtype', 'check_parameter', 'check_gradient', 'address', 'Plan', 'Apart']
 
-# %% ../nbs/01_kernels.ipynb #be1ea4ce
+# %% ../nbs/01_kernels.ipynb #c7234bb2
 import inspect, os, sys, threading
-from types import CodeType, FunctionType
+from itertools import repeat
+from types import CodeType, FunctionType, ModuleType
 from zlib import crc32
 
 import numpy as np
@@ -73,7 +74,7 @@ def {rule.name}_{rule.crc:08x}_{"parallel" if parallel else "serial"}(_table, _s
                 {left} = _rule({arguments})
 '''
 
-# %% ../nbs/01_kernels.ipynb #a7c69cc4
+# %% ../nbs/01_kernels.ipynb #1223b082
 def _names_loaded(code: CodeType):
     "Every name that `code`, or a function nested in it, looks up outside itself."
     nested = (c for c in code.co_consts if isinstance(c, CodeType))
@@ -86,8 +87,10 @@ def _reached(f: FunctionType):
         f = todo.pop()
         if f in seen: continue
         seen.add(f)
-        scope = f.__globals__ | inspect.getclosurevars(f).nonlocals
-        values = {name: scope[name] for name in sorted(_names_loaded(f.__code__)) if name in scope}
+        names, scope = sorted(_names_loaded(f.__code__)), f.__globals__ | inspect.getclosurevars(f).nonlocals
+        for module in [scope[n] for n in names if isinstance(scope.get(n), ModuleType)]:  # settings.STEP, helpers.soft
+            scope |= {n: vars(module)[n] for n in names if n in vars(module)}
+        values = {n: getattr(scope[n], "py_func", scope[n]) for n in names if n in scope}
         todo += (v for v in values.values() if isinstance(v, FunctionType))
         yield f, {n: v for n, v in values.items() if isinstance(v, (bool, int, float, complex, str, tuple, np.generic))}
 
@@ -237,14 +240,14 @@ def _share(a, b):
     try: return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError: return True
 
-# %% ../nbs/01_kernels.ipynb #2baf27b3
-def _check_row(rule, row, name):
+# %% ../nbs/01_kernels.ipynb #bbbc7224
+def _check_row(rule, row, name, labels):
     if len(row) != len(rule.arrays):
         raise TypeError(f"{name}: {rule.name} takes the arrays ({', '.join(rule.arrays)}), got {len(row)} arrays")
     g, p, *buffers = row
     check_parameter(p, name)
     check_gradient(g, p, name)
-    for buffer, label in zip(buffers, rule.arrays[2:]):
+    for buffer, label in zip(buffers, labels):
         check_parameter(buffer, f"{label} of {name}")
         if buffer.shape != p.shape: raise ValueError(f"{label} of {name} has shape {buffer.shape}, not {p.shape}")
         if compute_dtype(buffer.dtype) != compute_dtype(p.dtype) or np.iscomplexobj(buffer) != np.iscomplexobj(p):
@@ -253,9 +256,9 @@ def _check_row(rule, row, name):
 def _forbid_overlap(named):
     "Refuse two written arrays in the same memory; return the rows whose gradient must be copied before the step."
     borrowed = set()
-    for pair in _clashes([row for _, row, _ in named]):
+    for pair in _clashes([row for row, _, _ in named]):
         if all(column for _, column in pair):
-            one, other = (f"{named[r][0].arrays[c]} of {named[r][2]}" for r, c in pair)
+            one, other = (f"{('parameter', *named[r][2])[c - 1]} of {named[r][1]}".removeprefix("parameter of ") for r, c in pair)
             raise ValueError(f"{one} and {other} share memory: one step would write it twice")
         borrowed |= {row for row, column in pair if column == 0}
     return borrowed
@@ -289,11 +292,11 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
 
-# %% ../nbs/01_kernels.ipynb #eac1e636
+# %% ../nbs/01_kernels.ipynb #c5c3ccb9
 class _Spans:
     "Address ranges that a step writes, sorted, to ask quickly whether gradients touch them."
-    def __init__(self, runs):
-        spans = np.array(sorted(_span(run) for row in runs for run in row[1:]), np.int64)
+    def __init__(self, rows):
+        spans = np.array(sorted(_span(a) for row in rows for a in row), np.int64)
         self.starts, self.ends = spans[:, 0], np.maximum.accumulate(spans[:, 1])
 
     def touched_by(self, pointers, ends):
@@ -316,7 +319,7 @@ class _Table:
         work = np.concatenate([[0], np.cumsum(self.size + 64)])  # a row costs about as much as 64 elements
         tasks = 4 * numba.get_num_threads() if parallel else 1
         self.tasks = np.searchsorted(work, np.linspace(0, work[-1], tasks + 1)).astype(np.int64)
-        self.written, self.gradients, self.nbytes = _Spans(runs), pointers[:, 0], sizes * dtype.itemsize
+        self.written, self.gradients, self.nbytes = _Spans([run[1:] for run in runs]), pointers[:, 0], sizes * dtype.itemsize
 
     def point(self, grads):
         "Take new gradients, unless one shares memory with an array that is written: then return False."
@@ -325,40 +328,50 @@ class _Table:
         self.gradients, self.table[:, 0] = pointers, np.repeat(pointers, self.count) + self.offset
         return True
 
-# %% ../nbs/01_kernels.ipynb #0975dbb9
+# %% ../nbs/01_kernels.ipynb #92efbea2
 class Plan:
     "One call that updates many arrays of one compute dtype: built once, run every step."
     def __init__(self,
         rule: Fused, # What to do to each element
         rows: list, # Tuples (g, p, *buffers) of arrays; all arrays of a row have p's shape
         names: list | None=None, # What to call the parameters in errors
+        labels: tuple | None=None, # What to call their buffers
     ):
-        self.rule, self.rows = rule, [tuple(row) for row in rows]
-        self.names = names or [f"parameter {k}" for k in range(len(rows))]
-        for row, name in zip(self.rows, self.names): _check_row(rule, row, name)
-        self.dtype = compute_dtype(self.rows[0][1].dtype)
-        if any(compute_dtype(p.dtype) != self.dtype for _, p, *_ in self.rows):
+        self.rule, self.names = rule, names or [f"parameter {k}" for k in range(len(rows))]
+        self.labels = labels or rule.arrays[2:]
+        for row, name in zip(rows, self.names): _check_row(rule, row, name, self.labels)
+        self.grads, self.rows = [row[0] for row in rows], [tuple(row[1:]) for row in rows]
+        self.dtype = compute_dtype(self.rows[0][0].dtype)
+        if any(compute_dtype(p.dtype) != self.dtype for p, *_ in self.rows):
             raise TypeError("the parameters of one plan must share their compute dtype")
-        self._build(_forbid_overlap([(rule, *both) for both in zip(self.rows, self.names)]))
+        self._build(_forbid_overlap(self._described()))
+
+    def _described(self):
+        return [((g, *row), name, self.labels) for g, row, name in zip(self.grads, self.rows, self.names)]
 
     def _build(self, borrowed):
-        flat = [_flatten(row, self.dtype, k in borrowed) for k, row in enumerate(self.rows)]
-        self.runs = [runs for runs, _ in flat]  # held: the table knows only their addresses
+        flat = [_flatten(row, self.dtype, k in borrowed) for k, (row, _, _) in enumerate(self._described())]
+        runs = [runs for runs, _ in flat]
         self.copies = [copy for _, copies in flat for copy in copies]
-        self.parallel = JIT and sum(runs[1].size for runs in self.runs) >= PARALLEL_FROM
-        if JIT: self.table = _Table(self.runs, self.dtype, self.parallel)
+        self.in_place = JIT and not self.copies
+        self.parallel = JIT and sum(run[1].size for run in runs) >= PARALLEL_FROM
+        if JIT: self.table = _Table(runs, self.dtype, self.parallel)  # its addresses lie in grads, rows and copies
+        self.runs = None if JIT else runs
 
     def rebind(self,
         grads: list, # New gradient arrays, one for every row
     ): # This plan, or a new one where the gradients need another layout
         "Point the plan at new gradients, checking each that changed."
-        for g, row, name in zip(grads, self.rows, self.names):
-            if g is not row[0]: check_gradient(g, row[1], name)
-        rows = [(g, *row[1:]) for g, row in zip(grads, self.rows)]
-        direct = JIT and not self.copies and all(_is_plain(g, self.dtype) for g in grads)
-        if not (direct and self.table.point(grads)): return Plan(self.rule, rows, self.names)
-        self.rows = rows
+        for g, old, (p, *_), name in zip(grads, self.grads or repeat(None), self.rows, self.names):
+            if g is not old: check_gradient(g, p, name)
+        if not (self.in_place and all(_is_plain(g, self.dtype) for g in grads) and self.table.point(grads)):
+            return Plan(self.rule, [(g, *row) for g, row in zip(grads, self.rows)], self.names, self.labels)
+        self.grads = grads
         return self
+
+    def release(self) -> None:
+        "Let go of the gradients; `rebind` must come before the next step."
+        self.grads, self.runs, self.copies = None, None, []
 
     def values(self,
         scalars: dict, # Name to value of every scalar of the rule, in double precision
@@ -381,7 +394,7 @@ class Plan:
         values: np.ndarray, # What `values` returned
     ) -> None:
         "Update every array of the plan in place; `fetch` comes first."
-        if JIT and not self.copies: return self._launch(values)
+        if self.in_place: return self._launch(values)
         with np.errstate(all="ignore"):
             self._launch(values) if JIT else self._reference(values)
             for column, a, run in self.copies:
@@ -403,23 +416,23 @@ class Plan:
         for g, *written in self.runs:
             for a, new in zip(written, self.rule(values[0] * g, *written, *values[1:])): a[...] = new
 
-# %% ../nbs/01_kernels.ipynb #a81c5e4c
+# %% ../nbs/01_kernels.ipynb #19395ba5
 class Apart:
     "Plans that run together as one: what one writes no other writes, or reads before it has taken its copy."
     def __init__(self, plans: list):
         self.plans = plans
         if len(plans) < 2: return
-        borrowed = _forbid_overlap([(plan.rule, *both) for plan in plans for both in zip(plan.rows, plan.names)])
+        borrowed = _forbid_overlap([row for plan in plans for row in plan._described()])
         first = 0
         for plan in plans:
             own = {k - first for k in borrowed if first <= k < first + len(plan.rows)}
             if own: plan._build(own)
             first += len(plan.rows)
-        self.written = _Spans([row for plan in plans for row in plan.runs]) if JIT else None
+        self.written = _Spans([row for plan in plans for row in plan.rows])
 
     def still(self) -> bool:
         "Do the gradients, having changed, still lie apart from all that is written?"
         if len(self.plans) < 2: return True
-        if not JIT or any(plan.copies for plan in self.plans): return False
+        if not all(plan.in_place for plan in self.plans): return False
         pointers, sizes = (np.concatenate([getattr(plan.table, a) for plan in self.plans]) for a in ("gradients", "nbytes"))
         return not self.written.touched_by(pointers, pointers + sizes)

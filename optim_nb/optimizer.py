@@ -6,11 +6,11 @@
 __all__ = ['required', 'check_hyperparameters', 'Handle', 'register_optimizer_step_pre_hook', 'register_optimizer_step_post_hook',
            'Optimizer']
 
-# %% ../nbs/02_optimizer.ipynb #cffc6e21
+# %% ../nbs/02_optimizer.ipynb #4815d18c
 from collections import OrderedDict, defaultdict
 from copy import deepcopy
 from functools import wraps
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, is_, itemgetter
 import warnings
 
@@ -19,7 +19,7 @@ import numpy as np
 from .kernels import Apart, Plan, check_parameter, compute_dtype
 from .tensor import Tensor, enable_grad
 
-# %% ../nbs/02_optimizer.ipynb #fc76d597
+# %% ../nbs/02_optimizer.ipynb #d869a962
 class _Required:
     "Marks a hyperparameter that has no default: every group must give it."
     def __repr__(self): return "<required parameter>"
@@ -39,7 +39,9 @@ def check_hyperparameters(
         except (TypeError, ValueError): return False
     for name, label in _labels.items():
         if name in group and not within(group[name], np.inf): raise ValueError(f"Invalid {label}: {group[name]}")
-    for i, beta in enumerate(group.get("betas", ())):
+    betas = group.get("betas", ())
+    if not isinstance(betas, (tuple, list)): raise ValueError(f"Invalid betas: {betas}")
+    for i, beta in enumerate(betas):
         if not within(beta, 1): raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
 # %% ../nbs/02_optimizer.ipynb #c14bf502
@@ -145,12 +147,15 @@ def register_optimizer_step_post_hook(
     "Call `hook` after every step of every optimizer."
     return Handle(_global_post, hook)
 
-# %% ../nbs/02_optimizer.ipynb #764170d7
+# %% ../nbs/02_optimizer.ipynb #dc95ed42
 def _hooked(step):
     "`step` with the hooks around it: global pre, pre, step, post, global post."
     @wraps(step)
     def wrapper(self, *args, **kwargs):
-        if self._stepping: return step(self, *args, **kwargs)  # a subclass that calls super().step()
+        if self._stepping or not (self._step_pre or self._step_post or _global_pre or _global_post):
+            out = step(self, *args, **kwargs)  # no hooks, or a subclass that calls super().step()
+            self._opt_called = True
+            return out
         self._stepping, args = True, (self, *args)
         try:
             for hook in (*_global_pre.values(), *self._step_pre.values()):
@@ -195,7 +200,7 @@ class _Hooks:
         "After `load_state_dict` call `hook(optimizer)`."
         return Handle(self._load_post, hook, prepend)
 
-# %% ../nbs/02_optimizer.ipynb #92773c52
+# %% ../nbs/02_optimizer.ipynb #4b08a1d2
 def _own(value):
     "A copy of `value` that shares no array with it."
     return np.array(value) if hasattr(value, "__array__") and not np.isscalar(value) else deepcopy(value)
@@ -232,6 +237,7 @@ class _Saving:
         state_dict: dict, # What `state_dict` returned, here or in torch (its tensors as they are, or as arrays)
     ) -> None:
         "Copy state and hyperparameters in. Parameters are matched by position, not by name. On an error nothing changes."
+        state_dict = dict(state_dict)  # a hook may edit it
         for hook in self._load_pre.values():
             if (result := hook(self, state_dict)) is not None: state_dict = result
         saved = state_dict["param_groups"]
@@ -257,62 +263,71 @@ class _Saving:
         self._forget()
         for hook in self._load_post.values(): hook(self)
 
-# %% ../nbs/02_optimizer.ipynb #62acaffe
-_grad, _data = attrgetter("grad"), attrgetter("data")
+# %% ../nbs/02_optimizer.ipynb #bad3912b
+_grad, _data, _writeable = attrgetter("grad"), attrgetter("data"), attrgetter("flags.writeable")
+_empty = {}
 
 class _Part:
     "Parameters of one group that one kernel call updates: same compute dtype, same number of steps taken."
     def __init__(self, plan, params, t, pending):
-        self.plan, self.params, self.t, self.pending, self.states, self.fresh = plan, params, t, pending, None, True
-        self.columns = list(zip(*plan.rows))  # gradients, arrays, then each buffer
-
-    def is_current(self, state, buffers, counts):
-        "Are these still the arrays and the step counts that the plan was made for?"
-        if not all(map(is_, map(_data, self.params), self.columns[1])): return False
-        if self.states is None or not all(map(is_, map(state.get, self.params), self.states)): return False
-        if counts and set(map(itemgetter("step"), self.states)) != {self.t}: return False
-        return all(all(map(is_, map(itemgetter(b), self.states), arrays)) for b, arrays in zip(buffers, self.columns[2:]))
-
-    def rebind(self):
-        "Take up the present gradients."
-        grads = [*map(_grad, self.params)]
-        self.fresh = not all(map(is_, grads, self.columns[0]))
-        if self.fresh: self.plan, self.columns[0] = self.plan.rebind(grads), grads
+        self.plan, self.params, self.t, self.pending = plan, params, t, pending
 
     def run(self, values, state, counts):
         "Take the step, then enter in `state` what it made."
         self.plan.apply(values)
         for p, key, value in self.pending: state[p][key] = value
-        if self.pending or self.states is None: self.pending, self.states = [], [*map(state.get, self.params)]
-        self.t = self.t + 1 if counts else 1
+        self.pending, self.t = (), self.t + 1 if counts else 1
         if counts:
-            for s in self.states: s["step"] = self.t
+            for s in map(state.get, self.params): s["step"] = self.t
 
-# %% ../nbs/02_optimizer.ipynb #c3cfd1f2
+class _Memory:
+    "What the parts of a group were made from, to see at the next step whether it still holds."
+    def __init__(self, variant, params, parts):
+        self.variant, self.params, self.parts, self.fresh = variant, [*params], parts, True
+        self.grads = [*map(_grad, params)]
+        self.missing = [*map(is_, self.grads, repeat(None))]
+        self.active = [p for part in parts for p in part.params]
+        self.columns = [*zip(*(row for part in parts for row in part.plan.rows))]  # arrays, then each buffer
+
+    def release(self):
+        "Let go of the gradients, which `zero_grad` has dropped."
+        self.grads = None
+        for part in self.parts: part.plan.release()
+
+    def holds(self, variant, params, state, counts):
+        "Are these still the settings, arrays and step counts? New gradients are taken up."
+        if variant != self.variant or len(params) != len(self.params) or not all(map(is_, params, self.params)): return False
+        grads, active = [*map(_grad, params)], self.active
+        self.fresh = self.grads is None or not all(map(is_, grads, self.grads))
+        if self.fresh and [*map(is_, grads, repeat(None))] != self.missing: return False
+        if not active: return True
+        data, states = [*map(_data, active)], [state.get(p, _empty) for p in active]
+        if not all(map(is_, data, self.columns[0])) or not all(map(_writeable, data)): return False
+        for buffer, arrays in zip(variant[1], self.columns[1:]):
+            if not all(map(is_, [s.get(buffer) for s in states], arrays)): return False
+        if counts and [s.get("step") for s in states] != [part.t for part in self.parts for _ in part.params]: return False
+        if self.fresh:
+            for part in self.parts: part.plan = part.plan.rebind([*map(_grad, part.params)])
+            self.grads = grads
+        return True
+
+# %% ../nbs/02_optimizer.ipynb #2c7abacf
 class _Planning:
     "From the groups to kernel calls, remembered from step to step."
-    def _forget(self): self._cache, self._apart = {}, Apart([])
+    def _forget(self): self._memory, self._apart = {}, Apart([])
 
     def _parts(self, k, group):
-        "The parts of group number `k`, from memory while nothing but the gradients' values or arrays changed."
-        rule, buffers = self.variant(group)
-        params = group["params"]
-        known, idle, parts, memory = self._cache.get(k, (None, (), (), None))
-        if (memory == (rule, buffers, len(params)) and all(map(is_, params, known))
-                and not any(p.grad is not None for p in idle)
-                and not any(p.grad is None for part in parts for p in part.params)
-                and all(part.is_current(self.state, buffers, self.counts_steps) for part in parts)):
-            for part in parts: part.rebind()
-            return parts
-        parts = self._divide(k, group, rule, buffers)
-        self._cache[k] = [*params], [p for p in params if p.grad is None], parts, (rule, buffers, len(params))
-        return parts
+        "The parts of group number `k`, from memory while nothing but the gradients changed."
+        variant, params, memory = self.variant(group), group["params"], self._memory.get(k)
+        if memory is None or not memory.holds(variant, params, self.state, self.counts_steps):
+            memory = self._memory[k] = _Memory(variant, params, self._divide(k, group, *variant))
+        return memory.parts
 
-    def _keep_apart(self, parts):
-        "Check the arrays of all parts against each other, where any has changed."
-        plans = [part.plan for part in parts]
+    def _keep_apart(self, plans):
+        "Check the arrays of all plans against each other, where any has changed."
         same = len(plans) == len(self._apart.plans) and all(map(is_, plans, self._apart.plans))
-        if not same or any(part.fresh for part in parts) and not self._apart.still(): self._apart = Apart(plans)
+        if not same or any(memory.fresh for memory in self._memory.values()) and not self._apart.still():
+            self._apart = Apart(plans)
 
     def _divide(self, k, group, rule, buffers):
         "Divide the parameters that have a gradient by compute dtype and steps taken; create their buffers, not yet in the state."
@@ -328,9 +343,9 @@ class _Planning:
             rows[part][p] = p.grad, p.data, *(missing[b] if b in missing else state[b] for b in buffers)
             if self.counts_steps and state.get("step") != t: pending[part].append((p, "step", t))
             pending[part] += ((p, b, a) for b, a in missing.items())
-        return [_Part(Plan(rule, [*r.values()], [names[p] for p in r]), [*r], t, pending[d, t]) for (d, t), r in rows.items()]
+        return [_Part(Plan(rule, [*r.values()], [names[p] for p in r], buffers), [*r], t, pending[d, t]) for (d, t), r in rows.items()]
 
-# %% ../nbs/02_optimizer.ipynb #4a0bc502
+# %% ../nbs/02_optimizer.ipynb #b9e01b24
 class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     "Base of all optimizers: torch.optim.Optimizer's contract, for arrays."
     rule = None  # the update of one element, made with `fused`
@@ -366,7 +381,7 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
         if closure is not None:
             with enable_grad(): loss = closure()
         work = [(part, group) for k, group in enumerate(self.param_groups) for part in self._parts(k, group)]
-        self._keep_apart([part for part, _ in work])
+        if len(work) > 1: self._keep_apart([part.plan for part, _ in work])
         values = [part.plan.values(self.scalars(group, part.t + 1), bool(group.get("maximize"))) for part, group in work]
         for part, _ in work: part.plan.fetch()
         for (part, _), v in zip(work, values): part.run(v, self.state, self.counts_steps)
@@ -380,6 +395,8 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
             if p.grad is None: continue
             if set_to_none: p.grad = None
             else: p.grad[...] = 0
+        if set_to_none:
+            for memory in self._memory.values(): memory.release()
 
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]

@@ -1,5 +1,5 @@
 """The table of optimizers that every contract is tested on, and what the contract tests share."""
-import os, subprocess, sys
+import gc, os, subprocess, sys, tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +102,19 @@ def unchanged():
         yield
         assert same(snapshot(opt, params), before)
     return check
+
+
+def memory_growth(work, rounds=3):
+    "Bytes that calling `work` leaves behind in the best of some rounds: Python's own tables grow now and then."
+    grown = []
+    for _ in range(rounds + 1):
+        gc.collect()
+        tracemalloc.start()
+        work()
+        gc.collect()
+        grown.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    return min(grown[1:])
 
 
 def python(code, *path, timeout=120, **env):

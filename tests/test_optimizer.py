@@ -1,11 +1,11 @@
 """The contract of torch.optim.Optimizer, for every optimizer of the table in conftest.py."""
-import copy, gc, pickle, tracemalloc, weakref
+import copy, gc, pickle, weakref
 from types import SimpleNamespace
 import numpy as np, pytest
 import optim_nb
-from conftest import CASES, arrays_in, give_grads, normal, parameters, same, snapshot, train
-from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, Tensor, kernels, no_grad
-from optim_nb.kernels import fused
+from conftest import arrays_in, give_grads, memory_growth, normal, parameters, same, train
+from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, kernels, no_grad
+from optim_nb.kernels import fused, sign
 from optim_nb.optimizer import required
 
 
@@ -20,6 +20,8 @@ def assert_twins(opt, params, other, others):
     "Same parameters and same state, bit for bit."
     for p, q in zip(params, others, strict=True):
         assert same(p.data, q.data) and same(state(opt, p), state(other, q))
+
+def members(opt): return [p for g in opt.param_groups for p in g["params"]]
 
 def clone(params): return [Parameter(p.data.copy()) for p in params]
 
@@ -46,8 +48,7 @@ WAYS = {
 def test_every_way_to_give_parameters(case, way):
     params = parameters()
     opt = case(way(params))
-    assert [p for g in opt.param_groups for p in g["params"]] == params or all(
-        p is q for p, q in zip((p for g in opt.param_groups for p in g["params"]), params, strict=True))
+    assert list(map(id, members(opt))) == list(map(id, params))
     plain = clone(params)
     train(opt, params, 3)
     expected = case(plain)
@@ -58,7 +59,7 @@ def test_every_way_to_give_parameters(case, way):
 def test_names_are_kept():
     params = parameters()
     opt = SGD(zip(["weight", "bias"], params))
-    assert opt.param_groups[0]["param_names"] == ["weight", "bias"] and opt.param_groups[0]["params"] == params[:] or True
+    assert opt.param_groups[0]["param_names"] == ["weight", "bias"] and list(map(id, members(opt))) == list(map(id, params))
     assert opt.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
     params[1].data.flags.writeable = False
     give_grads(params)
@@ -331,11 +332,11 @@ def test_bad_gradients_are_refused(case, unchanged, make, error, message, traine
 
 
 LATE_RUBBISH = {
-    "read-only data": lambda opt, p: setattr(p.data.flags, "writeable", False),
+    "read-only data": lambda opt, p: setattr(p, "data", np.broadcast_to(1.0, (3,))),
     "data of another shape": lambda opt, p: setattr(p, "data", np.ones(7)),
     "integer data": lambda opt, p: setattr(p, "data", np.ones(3, int)),
     "lr None": lambda opt, p: opt.param_groups[1].update(lr=None),
-    "lr text": lambda opt, p: opt.param_groups[1].update(lr="0.1"),
+    "lr text": lambda opt, p: opt.param_groups[1].update(lr="fast"),
     "lr missing": lambda opt, p: opt.param_groups[1].pop("lr"),
     "weight_decay None": lambda opt, p: opt.param_groups[1].update(weight_decay=None),
 }
@@ -350,6 +351,14 @@ def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, spoil, traine
     give_grads(params, 9)
     spoil(opt, params[1])
     with unchanged(opt), pytest.raises(Exception): opt.step()
+
+
+def test_an_array_frozen_later_is_refused(case, unchanged):
+    params = parameters()
+    opt = case(params)
+    train(opt, params, 2)
+    params[1].data.flags.writeable = False
+    with unchanged(opt), pytest.raises(ValueError, match="read-only"): opt.step()
 
 
 def test_spoilt_buffers_are_refused(case, unchanged):
@@ -629,11 +638,10 @@ def test_state_dicts_are_copies(case):
     train(opt, params, 2, 2)
     opt.param_groups[0]["lr"] = 9
     assert same(saved, before)
-    other, twins = case(parameters()), None
+    other = case(parameters())
     other.load_state_dict(saved)
     assert not any(np.shares_memory(a, b) for a in arrays_in(saved) for b in arrays_in(list(other.state.values())))
-    twins = other.param_groups[0]["params"]
-    train(other, twins, 2, 2)
+    train(other, members(other), 2, 2)
     assert same(saved, before)
     other.param_groups[0]["params"].pop()
     assert same(saved, before)
@@ -769,10 +777,9 @@ def test_pickle_and_deepcopy(case):
     for through in (copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))):
         params = parameters((3,), (2, 2), dtype="f4")
         opt = case([{"params": params[:1], "name": "a"}, {"params": params[1:]}])
-        opt.register_step_pre_hook(hook_that_fails := lambda *a: None) if through is copy.deepcopy else None
         train(opt, params, 2)
         twin = through(opt)
-        twins = [p for g in twin.param_groups for p in g["params"]]
+        twins = members(twin)
         assert type(twin) is case.cls and repr(twin) == repr(opt) and twin.defaults == opt.defaults
         assert all(p is not q and not np.shares_memory(p.data, q.data) for p, q in zip(params, twins))
         assert set(map(id, twin.state)) <= set(map(id, twins))
@@ -780,7 +787,7 @@ def test_pickle_and_deepcopy(case):
         train(opt, params, 2, 2), train(twin, twins, 2, 2)
         assert_twins(opt, params, twin, twins)
         both, copied = through((params, opt))
-        assert all(p is q for p, q in zip(both, (p for g in copied.param_groups for p in g["params"])))
+        assert list(map(id, both)) == list(map(id, members(copied)))
 
 
 def test_hooks_are_not_copied(case):
@@ -995,7 +1002,7 @@ Parameter Group 0
 @fused
 def sign_rule(g, p, m, lr, beta):
     m = beta * m + (1 - beta) * g
-    return p - lr * kernels.sign(m) if False else p - lr * m / (abs(m) + 1e-30), m
+    return p - lr * sign(m), m
 
 
 class SignDescent(Optimizer):
@@ -1083,20 +1090,12 @@ def test_a_subclass_must_say_its_scalars():
 def test_memory_does_not_grow(case):
     params = parameters((1000,), (10, 10), dtype="f4")
     opt = case(params)
-    def go(n):
-        for _ in range(n):
+    def work():
+        for _ in range(300):
             for p in params: p.grad = np.ones(p.data.shape, "f4")
             opt.step()
             opt.zero_grad()
-    go(10)
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    go(1000)
-    gc.collect()
-    grown = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert grown < 20_000
+    assert memory_growth(work) < 20_000
 
 
 def test_old_gradients_are_let_go(case):
@@ -1119,7 +1118,7 @@ def test_zero_grad_frees_the_gradients(case):
         opt.step()
         opt.zero_grad()
         gc.collect()
-        assert ref() is None
+        assert ref() is None, "still held"
 
 
 def test_the_optimizer_itself_can_be_freed(case):

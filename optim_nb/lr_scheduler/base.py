@@ -15,19 +15,20 @@ import numpy as np
 
 from ..optimizer import Optimizer
 
-# %% ../../nbs/lr_scheduler/00_base.ipynb #32658d61
-_ORDER = ("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the opposite order: "
-          "`optimizer.step()` before `lr_scheduler.step()`. Failure to do this will result in skipping the first value of "
-          "the learning rate schedule.")
-_EPOCH = ("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please use "
-          "`scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the closed "
-          "form is used instead of the new chainable form, where available.")
+# %% ../../nbs/lr_scheduler/00_base.ipynb #9bcb5d53
+_ORDER = ("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the opposite "
+          "order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will result in skipping the first value "
+          "of the learning rate schedule.")
+_EPOCH = ("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. Please "
+          "use `scheduler.step()` to step the scheduler. During the deprecation, if epoch is different from None, the "
+          "closed form is used instead of the new chainable form, where available.")
 _GET_LR = "To get the last learning rate computed by the scheduler, please use `get_last_lr()`."
 
-# %% ../../nbs/lr_scheduler/00_base.ipynb #0fa93550
+# %% ../../nbs/lr_scheduler/00_base.ipynb #962dce0b
 def _own(lr, like=None):
     "`lr`, copied if it is an array; as an array of the dtype of `like` if that is one."
-    return np.array(lr, getattr(like, "dtype", None)) if isinstance(like, np.ndarray) or isinstance(lr, np.ndarray) else lr
+    if isinstance(like, np.ndarray): return np.array(lr, like.dtype)
+    return lr.copy() if isinstance(lr, np.ndarray) else lr
 
 @contextmanager
 def _during(scheduler, flag):
@@ -59,7 +60,7 @@ class _Saving:
             raise ValueError("loaded state dict has a different number of parameter groups")
         self.__dict__.update(deepcopy(state_dict))
 
-# %% ../../nbs/lr_scheduler/00_base.ipynb #a37ff938
+# %% ../../nbs/lr_scheduler/00_base.ipynb #14b8a275
 class _Moving:
     "From the formula to the groups."
     _is_initial = _get_lr_called_within_step = False
@@ -82,19 +83,20 @@ class _Moving:
         try:
             with _during(self, "_get_lr_called_within_step"):
                 lrs = self.get_lr() if epoch is None else self._get_closed_form_lr()
-            if len(lrs) != len(groups): raise ValueError(f"{type(self).__name__} gave {len(lrs)} lr for {len(groups)} groups")
+            if len(lrs) != len(groups):
+                raise ValueError(f"{type(self).__name__} gave {len(lrs)} lr for {len(groups)} groups")
         except BaseException:
             self.last_epoch = before
             raise
         for group, lr in zip(groups, lrs): group["lr"] = _own(lr, group["lr"])
         self._last_lr = [_own(group["lr"]) for group in groups]
 
-# %% ../../nbs/lr_scheduler/00_base.ipynb #da811a0e
+# %% ../../nbs/lr_scheduler/00_base.ipynb #d832c5df
 class LRScheduler(_Moving, _Saving):
     "Base of all schedulers: sets the lr of every parameter group at construction, and anew at each `step`."
     def __init__(self,
         optimizer: Optimizer, # Its groups' lr is what moves
-        last_epoch: int = -1, # Index of the last step done: -1 starts afresh; else each group must have its `initial_lr`
+        last_epoch: int = -1, # Index of the last step done: -1 starts afresh; else groups need their `initial_lr`
     ):
         if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         for i, group in enumerate(optimizer.param_groups):
@@ -114,7 +116,7 @@ class LRScheduler(_Moving, _Saving):
         raise NotImplementedError(f"{type(self).__name__} does not say what the lr is: define get_lr")
 
     def _get_closed_form_lr(self) -> list:
-        "The lr of each group at `last_epoch` from `base_lrs` (2). A scheduler without closed form falls back on `get_lr`."
+        "The lr of each group at `last_epoch` from `base_lrs` (2); without a closed form, what `get_lr` says."
         return self.get_lr()
 
     def get_last_lr(self) -> list:

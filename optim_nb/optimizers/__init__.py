@@ -2,3 +2,5 @@
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamw import AdamW
 from optim_nb.optimizers.sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW"]

@@ -11,9 +11,10 @@ from math import sqrt as root
 from ..kernels import fused, maximum, sqrt
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/02_adam.ipynb #acaa01e4
+# %% ../../nbs/optimizers/02_adam.ipynb #52e4ca78
 @fused
 def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
+    "One step of Adam on one element: (2) to (8)."
     p = keep * p                                        # (8)
     g = g + l2 * p if l2 else g                         # (7)
     m = m + w1 * (g - m)                                # (2)
@@ -21,9 +22,10 @@ def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep)
     p = p - step_size * m / (sqrt(v) * inv_sqrt_bc2 + eps)  # (5), (6)
     return p, m, v
 
-# %% ../../nbs/optimizers/02_adam.ipynb #f49d94f7
+# %% ../../nbs/optimizers/02_adam.ipynb #e0bf8071
 @fused
 def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
+    "One step of AMSGrad on one element: (2) to (9)."
     p = keep * p                                           # (8)
     g = g + l2 * p if l2 else g                            # (7)
     m = m + w1 * (g - m)                                   # (2)
@@ -32,7 +34,7 @@ def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, 
     p = p - step_size * m / (sqrt(vmax) * inv_sqrt_bc2 + eps)  # (5), (6)
     return p, m, v, vmax
 
-# %% ../../nbs/optimizers/02_adam.ipynb #9faa1e0c
+# %% ../../nbs/optimizers/02_adam.ipynb #c2d1c67e
 class Adam(Optimizer):
     "Adam: a moving average of the gradient over the root of one of its square; optionally AMSGrad."
     def __init__(self,
@@ -54,6 +56,10 @@ class Adam(Optimizer):
                                       maximize=maximize, foreach=foreach, capturable=capturable,
                                       differentiable=differentiable, fused=fused,
                                       decoupled_weight_decay=decoupled_weight_decay))
+
+    def check(self, group):
+        super().check(group)
+        if len(group["betas"]) != 2: raise ValueError(f"Invalid betas: {group['betas']}, a pair (β₁, β₂) is needed")
 
     def variant(self, group):
         if group["amsgrad"]: return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")

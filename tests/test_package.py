@@ -1,0 +1,143 @@
+"""What is exported, built and committed: modules equal to their notebooks, a wheel, clean notebooks."""
+import json, os, re, shutil, subprocess, sys, tempfile, zipfile
+from configparser import ConfigParser
+from email.parser import Parser
+from importlib.util import find_spec
+from pathlib import Path
+import pytest
+import optim_nb
+from conftest import ROOT, python
+
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+config = ConfigParser(delimiters=["="])
+config.read(ROOT / "settings.ini", encoding="utf-8")
+settings = config["DEFAULT"]
+nbdev = pytest.mark.skipif(not find_spec("nbdev"), reason="nbdev is not installed")
+notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").as_posix())
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    "A copy of the sources, to build and export in."
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("nbs", "optim_nb", "tests"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "_quarto.yml"): shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run(*args, cwd):
+    "A command with this interpreter."
+    done = subprocess.run([sys.executable, *args], cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env=os.environ | dict(PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONPATH=""))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+# ---- wheel
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory):
+    own = find_spec("setuptools") and find_spec("wheel")  # else pip fetches them
+    folder = tmp_path_factory.mktemp("wheel")
+    run("-m", "pip", "wheel", ".", "--no-deps", "-q", "-w", str(folder), *["--no-build-isolation"] * bool(own), cwd=checkout)
+    [path] = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    assert wheel.name == f"optim_nb-{settings['version']}-py3-none-any.whl"
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
+    assert names == {p.relative_to(ROOT).as_posix() for p in (ROOT / "optim_nb").rglob("*.py")}
+    assert any(n.endswith("LICENSE") for n in zipfile.ZipFile(wheel).namelist())
+
+
+def test_metadata(wheel):
+    with zipfile.ZipFile(wheel) as z:
+        [name] = [n for n in z.namelist() if n.endswith("METADATA")]
+        meta = Parser().parsestr(z.read(name).decode())
+    assert meta["Name"] in ("optim_nb", "optim-nb") and meta["Version"] == settings["version"] == optim_nb.__version__
+    assert meta["Summary"] == settings["description"] and meta["Requires-Python"] == f">={settings['min_python']}"
+    needs = meta.get_all("Requires-Dist")
+    assert {re.match(r"[\w-]+", n)[0] for n in needs if "extra ==" not in n} == {"numpy", "numba"}
+    assert [re.match(r"[\w-]+", n)[0] for n in needs if re.search(r"extra == .plot", n)] == ["matplotlib"]
+    assert {"plot", "dev"} <= set(meta.get_all("Provides-Extra"))
+    assert not any(re.match("torch", n) for n in needs)
+    assert (meta["License-Expression"] or meta["License"]) == "Apache-2.0"
+    assert meta.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip() != ""
+
+
+def test_the_wheel_works_from_another_directory(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as z: z.extractall(tmp_path / "site")
+    code = "import optim_nb, numpy as np; p = optim_nb.Parameter(np.ones(2)); p.grad = np.ones(2); optim_nb.SGD([p], lr=1.0).step(); print(optim_nb.__file__, p.data)"
+    assert python(code, tmp_path / "site") == f"{tmp_path / 'site' / 'optim_nb' / '__init__.py'} [0. 0.]\n"
+
+
+# ---- export
+
+@nbdev
+def test_the_modules_are_what_the_notebooks_export(checkout):
+    for path in (checkout / "optim_nb").rglob("*.py"):
+        if path.name not in ("__init__.py", "_modidx.py"): path.unlink()
+    run("-c", "from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=checkout)
+    exported, here = ({p.relative_to(r).as_posix(): p.read_text(encoding="utf-8") for p in (r / "optim_nb").rglob("*.py")} for r in (checkout, ROOT))
+    assert set(exported) == set(here)
+    assert [name for name in here if exported[name] != here[name]] == []
+
+
+@nbdev
+def test_cleaning_changes_no_notebook(checkout):
+    before = {p: (ROOT / p.relative_to(checkout)).read_bytes() for p in (checkout / "nbs").rglob("*.ipynb")}
+    for path, raw in before.items(): path.write_bytes(raw)
+    run("-c", "from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=checkout)
+    assert [p.name for p, raw in before.items() if p.read_bytes() != raw] == []
+
+
+# ---- what is committed in a notebook
+
+def cells(path, kind="code"): return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
+
+def source(cell): return "".join(cell["source"])
+
+
+@notebooks
+def test_a_notebook_is_small_and_was_run(path):
+    assert path.stat().st_size < 1_000_000
+    code = [c for c in cells(path) if not re.match(r"#\| *(default_exp|exports?|hide)\b", source(c))]
+    if code: assert any(c["outputs"] for c in code), "run it: outputs are committed"
+
+
+@notebooks
+def test_outputs_are_fit_to_be_read(path):
+    machine = [str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, "site-packages", "/home/", "/Users/", "ipykernel_"]
+    for cell in cells(path):
+        for out in cell["outputs"]:
+            assert out["output_type"] != "error" and out.get("name") != "stderr", source(cell)
+            text = json.dumps({k: v for k, v in out.get("data", {}).items() if not k.startswith("image/")}) + "".join(out.get("text", ""))
+            assert "Warning" not in text or "Warning" in source(cell), source(cell)
+            assert not re.search(r"<[\w.]+ (object )?at 0x[0-9a-f]+>", text), source(cell)
+            assert [m for m in machine if m in text] == [], source(cell)
+
+
+@notebooks
+def test_a_notebook_begins_as_a_page(path):
+    all_cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    title = next(c for c in all_cells if c["cell_type"] == "markdown")
+    lines = source(title).splitlines()
+    assert lines[0].startswith("# ") and any(line.startswith("> ") for line in lines[:4])
+    numbered = re.match(r"\d\d_", path.name)
+    assert bool(numbered) == source(all_cells[0]).startswith("#| default_exp")
+
+
+@notebooks
+def test_markdown_renders_everywhere(path):
+    for cell in cells(path, "markdown"):
+        text = re.sub(r"```.*?```|`[^`]*`", "", source(cell), flags=re.S)
+        for never in (":::", "@fig-", "{{<", "> [!", r"\color{", r"\(", r"\["): assert never not in text, text
+        assert text.count("$$") % 2 == 0, text
+
+
+def test_every_module_has_a_notebook():
+    named = {".".join([*p.relative_to(ROOT / "nbs").parts[:-1], p.stem[3:]]) for p in NOTEBOOKS if re.match(r"\d\d_", p.name)}
+    modules = {".".join(p.relative_to(ROOT / "optim_nb").with_suffix("").parts) for p in (ROOT / "optim_nb").rglob("*.py") if not p.name.startswith("_")}
+    assert named == modules
