@@ -147,13 +147,13 @@ def register_optimizer_step_post_hook(
     "Call `hook` after every step of every optimizer."
     return Handle(_global_post, hook)
 
-# %% ../nbs/02_optimizer.ipynb #dc95ed42
+# %% ../nbs/02_optimizer.ipynb #4fe42b35
 def _hooked(step):
     "`step` with the hooks around it: global pre, pre, step, post, global post."
     @wraps(step)
     def wrapper(self, *args, **kwargs):
         if self._stepping or not (self._step_pre or self._step_post or _global_pre or _global_post):
-            out = step(self, *args, **kwargs)  # no hooks, or a subclass that calls super().step()
+            out = step(self, *args, **kwargs)  # no hook, or a subclass that calls super().step()
             self._opt_called = True
             return out
         self._stepping, args = True, (self, *args)
@@ -263,14 +263,13 @@ class _Saving:
         self._forget()
         for hook in self._load_post.values(): hook(self)
 
-# %% ../nbs/02_optimizer.ipynb #bad3912b
-_grad, _data, _writeable = attrgetter("grad"), attrgetter("data"), attrgetter("flags.writeable")
-_empty = {}
+# %% ../nbs/02_optimizer.ipynb #8ba0d6cf
+_grad, _data, _writeable, _step = attrgetter("grad"), attrgetter("data"), attrgetter("flags.writeable"), itemgetter("step")
 
 class _Part:
     "Parameters of one group that one kernel call updates: same compute dtype, same number of steps taken."
     def __init__(self, plan, params, t, pending):
-        self.plan, self.params, self.t, self.pending = plan, params, t, pending
+        self.plan, self.params, self.t, self.pending, self.states = plan, params, t, pending, None
 
     def run(self, values, state, counts):
         "Take the step, then enter in `state` what it made."
@@ -278,16 +277,18 @@ class _Part:
         for p, key, value in self.pending: state[p][key] = value
         self.pending, self.t = (), self.t + 1 if counts else 1
         if counts:
-            for s in map(state.get, self.params): s["step"] = self.t
+            for s in self.states or map(state.get, self.params): s["step"] = self.t
 
 class _Memory:
     "What the parts of a group were made from, to see at the next step whether it still holds."
     def __init__(self, variant, params, parts):
-        self.variant, self.params, self.parts, self.fresh = variant, [*params], parts, True
+        self.variant, self.parts, self.fresh = variant, parts, True
         self.grads = [*map(_grad, params)]
         self.missing = [*map(is_, self.grads, repeat(None))]
         self.active = [p for part in parts for p in part.params]
-        self.columns = [*zip(*(row for part in parts for row in part.plan.rows))]  # arrays, then each buffer
+        rows = [row for part in parts for row in part.plan.rows]
+        self.objects = [*params, *chain.from_iterable(zip(*rows))]
+        self.reads = [*map(itemgetter, variant[1])]
 
     def release(self):
         "Let go of the gradients, which `zero_grad` has dropped."
@@ -296,22 +297,36 @@ class _Memory:
 
     def holds(self, variant, params, state, counts):
         "Are these still the settings, arrays and step counts? New gradients are taken up."
-        if variant != self.variant or len(params) != len(self.params) or not all(map(is_, params, self.params)): return False
-        grads, active = [*map(_grad, params)], self.active
+        if variant != self.variant or len(params) != len(self.missing): return False
+        grads = [*map(_grad, params)]
         self.fresh = self.grads is None or not all(map(is_, grads, self.grads))
         if self.fresh and [*map(is_, grads, repeat(None))] != self.missing: return False
-        if not active: return True
-        data, states = [*map(_data, active)], [state.get(p, _empty) for p in active]
-        if not all(map(is_, data, self.columns[0])) or not all(map(_writeable, data)): return False
-        for buffer, arrays in zip(variant[1], self.columns[1:]):
-            if not all(map(is_, [s.get(buffer) for s in states], arrays)): return False
-        if counts and [s.get("step") for s in states] != [part.t for part in self.parts for _ in part.params]: return False
+        arrays = [*map(_data, self.active)]
+        if not all(map(_writeable, arrays)): return False
+        found = [*params, *arrays]
+        try:
+            states = [*map(state.__getitem__, self.active)] if counts or self.reads else ()
+            for read in self.reads: found += map(read, states)
+            steps = [*map(_step, states)] if counts else ()
+        except KeyError: return False
+        if not all(map(is_, found, self.objects)): return False
+        first = 0
+        for part in self.parts:
+            own = slice(first, first := first + len(part.params))
+            if counts and steps[own] != [part.t] * len(part.params): return False
+            part.states = states[own]
         if self.fresh:
             for part in self.parts: part.plan = part.plan.rebind([*map(_grad, part.params)])
             self.grads = grads
         return True
 
-# %% ../nbs/02_optimizer.ipynb #2c7abacf
+# %% ../nbs/02_optimizer.ipynb #1c09e7e3
+def _new_buffers(p, names):
+    "Zeros laid out like `p` under each name, all in one block: large blocks get large memory pages."
+    turned = p.flags.f_contiguous and not p.flags.c_contiguous
+    block = np.zeros((len(names), *(p.T if turned else p).shape), _state_dtype(p))
+    return {name: block[k, ...].T if turned else block[k, ...] for k, name in enumerate(names)}
+
 class _Planning:
     "From the groups to kernel calls, remembered from step to step."
     def _forget(self): self._memory, self._apart = {}, Apart([])
@@ -337,7 +352,7 @@ class _Planning:
             names[p] = self._name(group, k, i)
             check_parameter(p.data, names[p])
             state = self.state.get(p, {})
-            missing = {b: np.zeros_like(p.data, _state_dtype(p.data), subok=False) for b in buffers if state.get(b) is None}
+            missing = _new_buffers(p.data, [b for b in buffers if state.get(b) is None])
             t = int(state.get("step", 0)) if self.counts_steps else int(not missing)
             part = compute_dtype(p.data.dtype), t
             rows[part][p] = p.grad, p.data, *(missing[b] if b in missing else state[b] for b in buffers)
@@ -345,7 +360,7 @@ class _Planning:
             pending[part] += ((p, b, a) for b, a in missing.items())
         return [_Part(Plan(rule, [*r.values()], [names[p] for p in r], buffers), [*r], t, pending[d, t]) for (d, t), r in rows.items()]
 
-# %% ../nbs/02_optimizer.ipynb #b9e01b24
+# %% ../nbs/02_optimizer.ipynb #19e003b8
 class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     "Base of all optimizers: torch.optim.Optimizer's contract, for arrays."
     rule = None  # the update of one element, made with `fused`
@@ -380,11 +395,13 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
         loss = None
         if closure is not None:
             with enable_grad(): loss = closure()
-        work = [(part, group) for k, group in enumerate(self.param_groups) for part in self._parts(k, group)]
+        work = []
+        for k, group in enumerate(self.param_groups):
+            for part in self._parts(k, group):
+                work.append((part, part.plan.values(self.scalars(group, part.t + 1), group.get("maximize"))))
         if len(work) > 1: self._keep_apart([part.plan for part, _ in work])
-        values = [part.plan.values(self.scalars(group, part.t + 1), bool(group.get("maximize"))) for part, group in work]
         for part, _ in work: part.plan.fetch()
-        for (part, _), v in zip(work, values): part.run(v, self.state, self.counts_steps)
+        for part, values in work: part.run(values, self.state, self.counts_steps)
         return loss
 
     def zero_grad(self,

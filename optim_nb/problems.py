@@ -168,9 +168,11 @@ def saddle() -> Problem:
         return np.stack([np.stack([zero + 1, zero], -1), np.stack([zero, 3 * y**2 - 1], -1)], -2)
     return Problem('saddle', f, g, (-1.6, 0.001), [(0, -1), (0, 1)], fmin=-0.25, bounds=((-2, 2), (-1.6, 1.6)), h=h)
 
-# %% ../nbs/03_problems.ipynb #1f5049e4
+# %% ../nbs/03_problems.ipynb #ced65926
 @op
-def cos(x): return np.cos(x), lambda g: -g * np.sin(x)
+def cos(x):
+    "Cosine of a `Tensor` or array, elementwise."
+    return np.cos(x), lambda g: -g * np.sin(x)
 
 def rastrigin() -> Problem:
     "Rastrigin's function: a bowl covered with local minima."
@@ -192,11 +194,13 @@ def noisy_quadratic(
     return _quadratic(f'noisy quadratic, σ = {sigma:g}', _rotated(kappa, angle), (-1.6, -1.2), ((-2, 2), (-1.5, 1.5)),
                       sigma=sigma, seed=seed)
 
-# %% ../nbs/03_problems.ipynb #1070c96c
+# %% ../nbs/03_problems.ipynb #1ac60544
 def _logistic(z): return 0.5 * (1 + np.tanh(0.5 * z))
 
 @op
-def softplus(z): return np.logaddexp(0, z), lambda g: g * _logistic(z)
+def softplus(z):
+    "log(1 + exp(z)) of a `Tensor` or array, elementwise and without overflow."
+    return np.logaddexp(0, z), lambda g: g * _logistic(z)
 
 # %% ../nbs/03_problems.ipynb #911f9b39
 def logistic_data(

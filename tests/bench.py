@@ -1,9 +1,10 @@
 """How fast a step is, as ratios measured side by side: `make bench`, or `python tests/bench.py [--quick] [--all]`.
 
-In every round each contender runs once, for some milliseconds, in turn; a ratio is the median over the rounds of
-(its time) / (optim_nb's time) in the same round, so that what slows the whole machine cancels out. Above 1, optim_nb is
-faster. The interval is that between the quartiles. Times in µs are the fastest of the rounds. A missed target is a
-statement about this machine and the rest of its load, not an error.
+In every round each contender runs once, for some milliseconds, in turn, after a pause in which its predecessor's
+threads go to sleep and one step that is not timed; a ratio is the median over the rounds of (its time) / (optim_nb's
+time) in the same round, so that what slows the whole machine cancels out. Above 1, optim_nb is faster. The interval is
+that between the quartiles. Times in µs are the fastest of the rounds. A missed target is a statement about this machine
+and the rest of its load, not an error.
 """
 import argparse
 import itertools
@@ -30,6 +31,7 @@ except ImportError:
     torch = None
 
 JIT = numba is not None and not numba.config.DISABLE_JIT
+PAUSE = 0.01  # seconds; OpenMP threads spin for some milliseconds after their work
 BYTES = 28  # an Adam step in float32 reads g, p, m, v and writes p, m, v
 
 # Tensors, elements in each, and how many times faster than torch's best Adam is to be.
@@ -90,11 +92,13 @@ def measure(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, l
     repeats = {}
     for name, step in steps.items():
         timed(step, 2)  # compiles, allocates state, wakes threads
-        repeats[name] = max(1, math.ceil(2e-3 / timed(step, 3)))
+        repeats[name] = max(1, math.ceil(4e-3 / timed(step, 3)))
     times: dict[str, list[float]] = {name: [] for name in steps}
     names, end = list(steps), time.perf_counter() + seconds
     while (done := len(times[names[-1]])) < 3 or (time.perf_counter() < end and done < 50):
         for name in names[done % len(names):] + names[:done % len(names)]:
+            time.sleep(PAUSE)
+            steps[name]()
             times[name].append(timed(steps[name], repeats[name]))
     return times
 
@@ -111,11 +115,15 @@ def verdict(value: float, target: float | None, *, below: bool = False) -> str:
     return f"{'<' if below else '≥'} {target:g} {'ok' if reached else 'MISSED'}"
 
 
+def progress(what: str) -> None:
+    print(f"measuring {what} …", file=sys.stderr, flush=True)
+
+
 def print_table(rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]))
-    print()
+    print(flush=True)
 
 
 def best(times: dict[str, list[float]], names: Iterable[str]) -> list[float]:
@@ -128,6 +136,7 @@ def race(title: str, seconds: float) -> None:
     others = ["NumPy rule", *(TORCH if torch else [])]
     rows = [[f"{title}, float32", "optim_nb µs", *others, *(["torch's best", "target"] if torch else [])]]
     for name, (tensors, elements, target) in WORKLOADS.items():
+        progress(f"{title}, {name}")
         times = measure(contenders(kind, options, tensors, elements), seconds)
         ours = times["optim_nb"]
         row = [name, f"{min(ours) * 1e6:.4g}", *[ratio(times[other], ours) for other in others]]
@@ -139,28 +148,33 @@ def race(title: str, seconds: float) -> None:
     print_table(rows)
 
 
-def streams(n: int) -> dict[str, Callable[[], None]]:
+def streams(arrays: list[np.ndarray]) -> dict[str, Callable[[], None]]:
     """Read four arrays and write three of them with next to no arithmetic: the traffic of a step of Adam."""
-    def kernel(g, p, m, v):
+    def kernel(g, p, m, v, tiny):
         for row in numba.prange(g.shape[0]):
             gr, pr, mr, vr = g[row], p[row], m[row], v[row]
             for i in range(gr.size):
-                x = gr[i]
+                x = tiny * gr[i]
                 pr[i] += x
                 mr[i] += x
                 vr[i] += x
 
-    arrays = make_arrays(4, n, 2)
-    rows = [array[:n >> 14 << 14].reshape(-1, 1 << 14) for array in arrays]
+    rows = [array[:array.size >> 14 << 14].reshape(-1, 1 << 14) for array in arrays]
     one, every = (numba.njit(kernel, parallel=parallel, error_model="numpy") for parallel in (False, True))
-    return {"one thread": lambda: one(*rows), "all threads": lambda: every(*rows)}
+    tiny = np.float32(1e-30)
+    return {"one thread": lambda: one(*rows, tiny), "all threads": lambda: every(*rows, tiny)}
 
 
 def bandwidth(seconds: float) -> None:
     """Adam's bytes per second beside those of streaming the same arrays."""
     n = 10**7
-    limits = streams(n)
-    times = measure({"optim_nb": contenders("Adam", {}, 1, n)["optim_nb"], **limits}, seconds)
+    progress("the streaming limit")
+    p = optim_nb.Parameter(make_arrays(1, n, 1)[0])
+    p.grad, = make_arrays(1, n, 0)
+    optimizer = optim_nb.Adam([p])
+    optimizer.step()
+    limits = streams([p.grad, p.data, optimizer.state[p]["exp_avg"], optimizer.state[p]["exp_avg_sq"]])
+    times = measure({"optim_nb": optimizer.step, **limits}, seconds)
     limit = best(times, limits)
     share = median(map(truediv, limit, times["optim_nb"]))
     print_table([["Adam, float32, 1 × 10⁷", "GB/s (fastest)", "share of the limit", "target"],
@@ -170,6 +184,7 @@ def bandwidth(seconds: float) -> None:
 
 def overhead(seconds: float) -> None:
     """The whole `step()` of one parameter of ten elements, where the arithmetic takes no time."""
+    progress("the overhead of a step")
     rows = [["one parameter of 10 elements", "µs (median)", "µs (fastest)", "× optim_nb", "target"]]
     times = measure(contenders("Adam", {}, 1, 10), seconds)
     for name, each in times.items():
@@ -194,6 +209,7 @@ def cold_start(rounds: int) -> None:
         program = f"import time; begin = time.perf_counter()\n{code}\nprint(time.perf_counter() - begin)"
         return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
 
+    progress("cold starts")
     times: dict[str, list[float]] = {name: [] for name in COLD}
     for _ in range(rounds + 1):
         for name, code in COLD.items():

@@ -1,8 +1,7 @@
 """The examples people know from PyTorch, run as they are written, imports aside."""
 import numpy as np, pytest
-import optim_nb as torch
+import optim_nb as optim
 from optim_nb import Parameter
-optim = torch
 
 
 def gradient(params, seed=0):
@@ -98,7 +97,7 @@ def test_extra_keys_in_a_group():
     assert [g['name'] for g in optimizer.param_groups] == ['layer 0', 'layer 1']
     saved = optimizer.state_dict()
     assert [g['lr_scale'] for g in saved['param_groups']] == [1, 0.5]
-    fresh = optim.AdamW([[{'params': [p]} for p in layers], groups][0])
+    fresh = optim.AdamW([{'params': [p]} for p in layers])
     fresh.load_state_dict(saved)
     assert [(g['name'], g['lr']) for g in fresh.param_groups] == [('layer 0', 1e-3), ('layer 1', 5e-4)]
 

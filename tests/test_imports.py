@@ -39,7 +39,7 @@ def test_importing_brings_only_numpy_and_numba():
     assert not loaded & {"matplotlib", "sklearn", "nbdev", "fastcore", "torch", "tqdm", "IPython", "pandas", "sympy", "PIL"}
 
 
-PUBLIC = {"Optimizer", "SGD", "Adam", "AdamW", "Tensor", "Parameter", "no_grad", "lr_scheduler",
+PUBLIC = {"Optimizer", "SGD", "Adam", "AdamW", "Tensor", "Parameter", "no_grad", "enable_grad", "lr_scheduler",
           "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"}
 
 

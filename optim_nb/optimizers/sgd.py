@@ -9,16 +9,18 @@ __all__ = ['sgd_rule', 'momentum_rule', 'SGD']
 from ..kernels import fused
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/01_sgd.ipynb #db74d905
+# %% ../../nbs/optimizers/01_sgd.ipynb #8eb05a12
 @fused
 def sgd_rule(g, p, lr, weight_decay):
+    "One step of gradient descent on one element: (12) and (1)."
     g = g + weight_decay * p if weight_decay else g     # (12)
     p = p - lr * g                                      # (1)
     return (p,)
 
-# %% ../../nbs/optimizers/01_sgd.ipynb #6875e8dd
+# %% ../../nbs/optimizers/01_sgd.ipynb #88a4a077
 @fused
 def momentum_rule(g, p, b, lr, weight_decay, beta, w, nesterov):
+    "One step of momentum on one element: (12), (5), (11) and (6)."
     g = g + weight_decay * p if weight_decay else g     # (12)
     b = beta * b + w * g                                # (5)
     d = g + beta * b if nesterov else b                 # (11)
