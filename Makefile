@@ -15,7 +15,7 @@ $(READY): settings.ini setup.py pyproject.toml
 		{ echo "optim_nb needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 1; }
 	@echo "Setting up .venv: this takes a minute or two, once"
 	@$(PYTHON) -m venv .venv || { echo "Python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --progress-bar on -e ".[dev]"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
 docs: $(READY) ## build the site into _docs (with Quarto where it is installed)
