@@ -74,7 +74,7 @@ def {rule.name}_{rule.crc:08x}_{"parallel" if parallel else "serial"}(_table, _s
                 {left} = _rule({arguments})
 '''
 
-# %% ../nbs/01_kernels.ipynb #1223b082
+# %% ../nbs/01_kernels.ipynb #aab2a5e0
 def _names_loaded(code: CodeType):
     "Every name that `code`, or a function nested in it, looks up outside itself."
     nested = (c for c in code.co_consts if isinstance(c, CodeType))
@@ -103,10 +103,11 @@ def fingerprint(
     f: FunctionType, # A Python function
 ) -> int: # CRC-32 of everything that compiling `f` would freeze
     "Checksum of a function's code, of the functions it calls, and of the constants it reads, to any depth."
-    parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} {read}" for f, read in _reached(f))
+    parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} {read}"
+             for f, read in _reached(f))
     return crc32("\n".join(parts).encode())
 
-# %% ../nbs/01_kernels.ipynb #e6842196
+# %% ../nbs/01_kernels.ipynb #40b3b384
 class Fused:
     "An update rule together with the kernels made from it; `fused` creates it."
     def __init__(self,
@@ -117,7 +118,7 @@ class Fused:
         names = list(inspect.signature(rule).parameters)
         with np.errstate(all="ignore"): result = rule(*np.ones(len(names)))
         if not isinstance(result, tuple) or len(result) >= len(names):
-            raise TypeError(f"{self.name} must return the tuple of new values (p, *buffers) of the arguments that follow g")
+            raise TypeError(f"{self.name} must return a tuple: new values (p, *buffers) of the arguments after g")
         self.arrays, self.scalars = tuple(names[:len(result) + 1]), tuple(names[len(result) + 1:])
         self._loops = {}
 
@@ -171,8 +172,8 @@ def _compile(rule, parallel, **flags):
     except RuntimeError:  # "no locator available": neither this folder nor the user's cache folder is writable
         return njit(**flags | dict(cache=False))(loop)
 
-# %% ../nbs/01_kernels.ipynb #9704c36b
-_compute_dtype = {np.dtype(d): np.dtype(r) for d, r in (("f2", "f4"), ("f4", "f4"), ("f8", "f8"), ("c8", "f4"), ("c16", "f8"))}
+# %% ../nbs/01_kernels.ipynb #3f981914
+_compute_dtype = {np.dtype(d): np.dtype(r) for d, r in dict(f2="f4", f4="f4", f8="f8", c8="f4", c16="f8").items()}
 
 def compute_dtype(
     dtype: np.dtype, # dtype of a parameter
@@ -240,7 +241,7 @@ def _share(a, b):
     try: return np.shares_memory(a, b, max_work=10_000)
     except np.exceptions.TooHardError: return True
 
-# %% ../nbs/01_kernels.ipynb #bbbc7224
+# %% ../nbs/01_kernels.ipynb #33c59a63
 def _check_row(rule, row, name, labels):
     if len(row) != len(rule.arrays):
         raise TypeError(f"{name}: {rule.name} takes the arrays ({', '.join(rule.arrays)}), got {len(row)} arrays")
@@ -258,7 +259,7 @@ def _forbid_overlap(named):
     borrowed = set()
     for pair in _clashes([row for row, _, _ in named]):
         if all(column for _, column in pair):
-            one, other = (f"{('parameter', *named[r][2])[c - 1]} of {named[r][1]}".removeprefix("parameter of ") for r, c in pair)
+            one, other = (named[r][1] if c == 1 else f"{named[r][2][c - 2]} of {named[r][1]}" for r, c in pair)
             raise ValueError(f"{one} and {other} share memory: one step would write it twice")
         borrowed |= {row for row, column in pair if column == 0}
     return borrowed
@@ -292,7 +293,7 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
 
-# %% ../nbs/01_kernels.ipynb #c5c3ccb9
+# %% ../nbs/01_kernels.ipynb #292b61fb
 class _Spans:
     "Address ranges that a step writes, sorted, to ask quickly whether gradients touch them."
     def __init__(self, rows):
@@ -319,7 +320,8 @@ class _Table:
         work = np.concatenate([[0], np.cumsum(self.size + 64)])  # a row costs about as much as 64 elements
         tasks = 4 * numba.get_num_threads() if parallel else 1
         self.tasks = np.searchsorted(work, np.linspace(0, work[-1], tasks + 1)).astype(np.int64)
-        self.written, self.gradients, self.nbytes = _Spans([run[1:] for run in runs]), pointers[:, 0], sizes * dtype.itemsize
+        self.gradients, self.nbytes = pointers[:, 0], sizes * dtype.itemsize
+        self.written = _Spans([run[1:] for run in runs])
 
     def point(self, grads):
         "Take new gradients, unless one shares memory with an array that is written: then return False."
@@ -422,7 +424,7 @@ class Plan:
         for g, *written in self.runs:
             for a, new in zip(written, self.rule(values[0] * g, *written, *values[1:])): a[...] = new
 
-# %% ../nbs/01_kernels.ipynb #19395ba5
+# %% ../nbs/01_kernels.ipynb #2d14655b
 class Apart:
     "Plans that run together as one: what one writes no other writes, or reads before it has taken its copy."
     def __init__(self, plans: list):
@@ -440,5 +442,6 @@ class Apart:
         "Do the gradients, having changed, still lie apart from all that is written?"
         if len(self.plans) < 2: return True
         if not all(plan.in_place for plan in self.plans): return False
-        pointers, sizes = (np.concatenate([getattr(plan.table, a) for plan in self.plans]) for a in ("gradients", "nbytes"))
-        return not self.written.touched_by(pointers, pointers + sizes)
+        pointers = np.concatenate([plan.table.gradients for plan in self.plans])
+        ends = pointers + np.concatenate([plan.table.nbytes for plan in self.plans])
+        return not self.written.touched_by(pointers, ends)

@@ -44,7 +44,7 @@ def check_hyperparameters(
     for i, beta in enumerate(betas):
         if not within(beta, 1): raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
-# %% ../nbs/02_optimizer.ipynb #c14bf502
+# %% ../nbs/02_optimizer.ipynb #0cfacace
 def _typename(x):
     t = x if isinstance(x, type) else type(x)
     return t.__qualname__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__qualname__}"
@@ -63,7 +63,7 @@ def _check_param(p, name):
                         + (": wrap it, as in Parameter(array)" if isinstance(p, np.ndarray) else ""))
     if not getattr(p, "is_leaf", True): raise ValueError("can't optimize a non-leaf Tensor")
     if type(p).__hash__ is None:
-        raise TypeError(f"{name}: {_typename(p)} objects have no hash, by which state is found; give the class eq=False")
+        raise TypeError(f"{name}: {_typename(p)} objects have no hash, but state is kept by it: use eq=False")
     check_parameter(p.data, name)
 
 _sets = ("optimizer parameters need to be organized in ordered collections, but the ordering of tensors in sets "
@@ -81,10 +81,11 @@ class _Groups:
         for group in params if isinstance(params[0], dict) else [{"params": params}]: self.add_param_group(group)
 
     def add_param_group(self,
-        param_group: dict, # "params" (a Tensor, an iterable of them, or of (name, Tensor) pairs) and any hyperparameters
+        param_group: dict, # "params" (a Tensor, Tensors, or (name, Tensor) pairs) and any hyperparameters
     ) -> None:
         "Add a group of parameters; what it does not say, it takes from the defaults. Keys unknown here are kept."
-        if not isinstance(param_group, dict): raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
         group = dict(param_group)
         params = group["params"]
         if isinstance(params, (set, frozenset)): raise TypeError(_sets)
@@ -111,7 +112,8 @@ class _Groups:
     ) -> None:
         "Raise ValueError where a hyperparameter is out of range; an optimizer adds its own conditions."
         check_hyperparameters(group)
-        if group.get("fused") and group.get("foreach"): raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
         for name, reason in (("capturable", "there is no graph capture: a step is a plain call on arrays"),
                              ("differentiable", "a step writes into arrays, which no gradient flows through")):
             if group.get(name): raise ValueError(f"{name}=True is not supported: {reason}")
@@ -147,7 +149,7 @@ def register_optimizer_step_post_hook(
     "Call `hook` after every step of every optimizer."
     return Handle(_global_post, hook)
 
-# %% ../nbs/02_optimizer.ipynb #4fe42b35
+# %% ../nbs/02_optimizer.ipynb #aebb40e2
 def _hooked(step):
     "`step` with the hooks around it: global pre, pre, step, post, global post."
     @wraps(step)
@@ -162,7 +164,8 @@ def _hooked(step):
                 result = hook(self, args, kwargs)
                 if result is None: continue
                 if not (isinstance(result, tuple) and len(result) == 2):
-                    raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), but got {result}.")
+                    raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), "
+                                       f"but got {result}.")
                 args, kwargs = result
             out = step(*args, **kwargs)
             for hook in (*self._step_post.values(), *_global_post.values()): hook(self, args, kwargs)
@@ -182,7 +185,7 @@ class _Hooks:
         if "step" in cls.__dict__: cls.step = _hooked(cls.step)
 
     def register_step_pre_hook(self, hook) -> Handle:
-        "Before each step call `hook(optimizer, args, kwargs)`; it may return a new `(args, kwargs)`, `args[0]` being the optimizer."
+        "Before each step call `hook(optimizer, args, kwargs)`; it may return new ones (args[0] is the optimizer)."
         return Handle(self._step_pre, hook)
     def register_step_post_hook(self, hook) -> Handle:
         "After each step call `hook(optimizer, args, kwargs)`."
@@ -200,7 +203,7 @@ class _Hooks:
         "After `load_state_dict` call `hook(optimizer)`."
         return Handle(self._load_post, hook, prepend)
 
-# %% ../nbs/02_optimizer.ipynb #4b08a1d2
+# %% ../nbs/02_optimizer.ipynb #d0fa1af0
 def _own(value):
     "A copy of `value` that shares no array with it."
     return np.array(value) if hasattr(value, "__array__") and not np.isscalar(value) else deepcopy(value)
@@ -227,8 +230,8 @@ class _Saving:
         for p in chain.from_iterable(g["params"] for g in self.param_groups): number.setdefault(p, len(number))
         saved = {
             "state": {number.get(p, p): {k: _own(v) for k, v in s.items()} for p, s in self.state.items()},
-            "param_groups": [{k: _own(v) for k, v in g.items() if k != "params"} | {"params": [number[p] for p in g["params"]]}
-                             for g in self.param_groups]}
+            "param_groups": [{k: _own(v) for k, v in g.items() if k != "params"}
+                             | {"params": [number[p] for p in g["params"]]} for g in self.param_groups]}
         for hook in self._save_post.values():
             if (result := hook(self, saved)) is not None: saved = result
         return saved
@@ -236,7 +239,7 @@ class _Saving:
     def load_state_dict(self,
         state_dict: dict, # What `state_dict` returned, here or in torch (its tensors as they are, or as arrays)
     ) -> None:
-        "Copy state and hyperparameters in. Parameters are matched by position, not by name. On an error nothing changes."
+        "Copy state and hyperparameters in, parameters matched by position, not by name. On an error nothing changes."
         state_dict = dict(state_dict)  # a hook may edit it
         for hook in self._load_pre.values():
             if (result := hook(self, state_dict)) is not None: state_dict = result
@@ -244,7 +247,8 @@ class _Saving:
         if len(saved) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved, self.param_groups)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError("loaded state dict contains a parameter group that doesn't match "
+                             "the size of optimizer's group")
         groups, owner = [], {}
         for k, (s, g) in enumerate(zip(saved, self.param_groups)):
             new = {key: _own(v) for key, v in s.items() if key != "params"} | {"params": g["params"]}
@@ -263,8 +267,9 @@ class _Saving:
         self._forget()
         for hook in self._load_post.values(): hook(self)
 
-# %% ../nbs/02_optimizer.ipynb #8ba0d6cf
-_grad, _data, _writeable, _step = attrgetter("grad"), attrgetter("data"), attrgetter("flags.writeable"), itemgetter("step")
+# %% ../nbs/02_optimizer.ipynb #920d75f7
+_grad, _data, _writeable = attrgetter("grad"), attrgetter("data"), attrgetter("flags.writeable")
+_step = itemgetter("step")
 
 class _Part:
     "Parameters of one group that one kernel call updates: same compute dtype, same number of steps taken."
@@ -316,11 +321,12 @@ class _Memory:
             if counts and steps[own] != [part.t] * len(part.params): return False
             part.states = states[own]
         if self.fresh:
+            self.grads = None  # until every plan has taken its new ones
             for part in self.parts: part.plan = part.plan.rebind([*map(_grad, part.params)])
             self.grads = grads
         return True
 
-# %% ../nbs/02_optimizer.ipynb #1c09e7e3
+# %% ../nbs/02_optimizer.ipynb #557c0578
 def _new_buffers(p, names):
     "Zeros laid out like `p` under each name, all in one block: large blocks get large memory pages."
     turned = p.flags.f_contiguous and not p.flags.c_contiguous
@@ -345,7 +351,7 @@ class _Planning:
             self._apart = Apart(plans)
 
     def _divide(self, k, group, rule, buffers):
-        "Divide the parameters that have a gradient by compute dtype and steps taken; create their buffers, not yet in the state."
+        "Divide the parameters with a gradient by compute dtype and steps taken; make buffers, not yet in the state."
         rows, pending, names = defaultdict(dict), defaultdict(list), {}
         for i, p in enumerate(group["params"]):
             if p.grad is None: continue
@@ -358,9 +364,10 @@ class _Planning:
             rows[part][p] = p.grad, p.data, *(missing[b] if b in missing else state[b] for b in buffers)
             if self.counts_steps and state.get("step") != t: pending[part].append((p, "step", t))
             pending[part] += ((p, b, a) for b, a in missing.items())
-        return [_Part(Plan(rule, [*r.values()], [names[p] for p in r], buffers), [*r], t, pending[d, t]) for (d, t), r in rows.items()]
+        return [_Part(Plan(rule, [*r.values()], [names[p] for p in r], buffers), [*r], t, pending[d, t])
+                for (d, t), r in rows.items()]
 
-# %% ../nbs/02_optimizer.ipynb #19e003b8
+# %% ../nbs/02_optimizer.ipynb #02f545d1
 class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     "Base of all optimizers: torch.optim.Optimizer's contract, for arrays."
     rule = None  # the update of one element, made with `fused`
@@ -418,7 +425,8 @@ class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
         for k, group in enumerate(self.param_groups):
-            lines += [f"Parameter Group {k}", *(f"    {key}: {group[key]}" for key in sorted(group) if key != "params"), ""]
+            settings = (f"    {key}: {group[key]}" for key in sorted(group) if key != "params")
+            lines += [f"Parameter Group {k}", *settings, ""]
         return "\n".join(lines[:-1] + [")"])
 
     def __getstate__(self): return {key: getattr(self, key) for key in ("defaults", "state", "param_groups")}

@@ -1139,3 +1139,18 @@ def test_many_small_parameters(case):
         opt.step()
         for s in singles: s.step()
     assert same([p.data for p in params], [q.data for q in twins])
+
+
+def test_a_refused_gradient_leaves_no_trace_in_the_next_step():
+    "Two parts: the first has taken its new gradient when the second is refused; then the old gradients come back."
+    class Foreign:
+        def __init__(self, data): self.data, self.grad = data, np.ones_like(data)
+    a, b = Foreign(np.zeros(2)), Foreign(np.zeros(2, np.float32))
+    opt = SGD([a, b], lr=1.0)
+    opt.step()
+    good = a.grad, b.grad
+    a.grad, b.grad = np.full(2, 100.0), np.ones(3, np.float32)
+    with pytest.raises(RuntimeError, match="shape"): opt.step()
+    a.grad, b.grad = good
+    opt.step()
+    assert (a.data == -2).all() and (b.data == -2).all()

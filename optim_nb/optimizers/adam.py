@@ -34,7 +34,7 @@ def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, 
     p = p - step_size * m / (sqrt(vmax) * inv_sqrt_bc2 + eps)  # (5), (6)
     return p, m, v, vmax
 
-# %% ../../nbs/optimizers/02_adam.ipynb #c2d1c67e
+# %% ../../nbs/optimizers/02_adam.ipynb #2d645e66
 class Adam(Optimizer):
     "Adam: a moving average of the gradient over the root of one of its square; optionally AMSGrad."
     def __init__(self,
@@ -59,7 +59,7 @@ class Adam(Optimizer):
 
     def check(self, group):
         super().check(group)
-        if len(group["betas"]) != 2: raise ValueError(f"Invalid betas: {group['betas']}, a pair (β₁, β₂) is needed")
+        if len(group["betas"]) != 2: raise ValueError(f"Invalid betas: {group['betas']}, need a pair (β₁, β₂)")
 
     def variant(self, group):
         if group["amsgrad"]: return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -69,4 +69,5 @@ class Adam(Optimizer):
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
         decoupled = group["decoupled_weight_decay"]
         return dict(w1=1 - beta1, beta2=beta2, w2=1 - beta2, step_size=lr / (1 - beta1**t), eps=group["eps"],
-                    inv_sqrt_bc2=1 / root(1 - beta2**t), l2=0 if decoupled else decay, keep=1 - lr * decay if decoupled else 1)
+                    inv_sqrt_bc2=1 / root(1 - beta2**t), l2=0 if decoupled else decay,
+                    keep=1 - lr * decay if decoupled else 1)
