@@ -43,7 +43,7 @@ def sign(x):
     "-1, 0 or 1 with the sign of `x`; NaN stays NaN."
     return np.sign(x)
 
-# %% ../nbs/01_kernels.ipynb #97e1b97d
+# %% ../nbs/01_kernels.ipynb #3d2093fb
 if JIT:
     overload(where)(lambda condition, a, b: lambda condition, a, b: a if condition else b)
     overload(maximum)(lambda a, b: lambda a, b: a if a >= b or a != a else b)
@@ -54,7 +54,7 @@ if JIT:
         zero, one = as_dtype(x).type(0), as_dtype(x).type(1)  # literals would promote float32 to float64
         return lambda x: x if x != x else one if x > zero else -one if x < zero else zero
 
-# %% ../nbs/01_kernels.ipynb #2cb56939
+# %% ../nbs/01_kernels.ipynb #53e341cb
 def _loop_source(rule, parallel):
     "Python source of the loop that applies `rule` to every element of every row of a pointer table."
     written, scalars = rule.arrays[1:], rule.scalars
@@ -144,7 +144,7 @@ def fused(
     "Decorator that lifts a scalar update rule into a NumPy reference and fused kernels."
     return Fused(rule)
 
-# %% ../nbs/01_kernels.ipynb #755c9ac8
+# %% ../nbs/01_kernels.ipynb #2c161682
 if JIT:
     @intrinsic
     def pointer(typing_context, address, like):
@@ -153,7 +153,7 @@ if JIT:
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
         return types.CPointer(like.dtype)(address, like), codegen
 
-# %% ../nbs/01_kernels.ipynb #59c582ca
+# %% ../nbs/01_kernels.ipynb #4bf7c426
 FLAGS = dict(error_model="numpy", boundscheck=False, nogil=True, fastmath=False)
 
 _known = {where, maximum, minimum, sign}  # functions that Numba can call

@@ -367,7 +367,7 @@ class _Planning:
         return [_Part(Plan(rule, [*r.values()], [names[p] for p in r], buffers), [*r], t, pending[d, t])
                 for (d, t), r in rows.items()]
 
-# %% ../nbs/02_optimizer.ipynb #02f545d1
+# %% ../nbs/02_optimizer.ipynb #d393c890
 class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     "Base of all optimizers: torch.optim.Optimizer's contract, for arrays."
     rule = None  # the update of one element, made with `fused`

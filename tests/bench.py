@@ -81,7 +81,7 @@ def contenders(kind: str, options: dict, tensors: int, elements: int) -> dict[st
     return found
 
 
-def measure(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, list[float]]:
+def measure(steps: dict[str, Callable[[], None]], seconds: float, pause: float = PAUSE) -> dict[str, list[float]]:
     """Seconds per step of each contender in each round; the order turns from round to round."""
     def timed(step: Callable[[], None], repeats: int) -> float:
         begin = time.perf_counter()
@@ -97,7 +97,7 @@ def measure(steps: dict[str, Callable[[], None]], seconds: float) -> dict[str, l
     names, end = list(steps), time.perf_counter() + seconds
     while (done := len(times[names[-1]])) < 3 or (time.perf_counter() < end and done < 50):
         for name in names[done % len(names):] + names[:done % len(names)]:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             steps[name]()
             times[name].append(timed(steps[name], repeats[name]))
     return times
@@ -186,7 +186,7 @@ def overhead(seconds: float) -> None:
     """The whole `step()` of one parameter of ten elements, where the arithmetic takes no time."""
     progress("the overhead of a step")
     rows = [["one parameter of 10 elements", "µs (median)", "µs (fastest)", "× optim_nb", "target"]]
-    times = measure(contenders("Adam", {}, 1, 10), seconds)
+    times = measure(contenders("Adam", {}, 1, 10), seconds, pause=0)  # no threads to wait for
     for name, each in times.items():
         rows.append([name, f"{median(each) * 1e6:.3g}", f"{min(each) * 1e6:.3g}", ratio(each, times["optim_nb"]),
                      verdict(min(each) * 1e6, 10, below=True) if name == "optim_nb" else ""])
