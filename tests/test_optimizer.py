@@ -1154,3 +1154,16 @@ def test_a_refused_gradient_leaves_no_trace_in_the_next_step():
     a.grad, b.grad = good
     opt.step()
     assert (a.data == -2).all() and (b.data == -2).all()
+
+
+@pytest.mark.parametrize("orders", ["FCF", "CFC", "FFC", "CCF"])
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_gradients_may_change_their_memory_layout(layout, orders):
+    "The remembered plan knows addresses only: a new gradient in the other order must not be taken for one in the same."
+    grad = np.arange(6.0).reshape(2, 3)
+    p = Parameter(np.zeros((2, 3), order=layout))
+    opt = SGD([p], lr=1.0)
+    for order in orders:
+        p.grad = np.array(grad, order=order)
+        opt.step()
+    np.testing.assert_array_equal(p.data, -len(orders) * grad)
