@@ -19,12 +19,11 @@ import numpy as np
 from .kernels import Apart, Plan, check_parameter, compute_dtype
 from .tensor import Tensor, enable_grad
 
-# %% ../nbs/02_optimizer.ipynb #d869a962
+# %% ../nbs/02_optimizer.ipynb #223e3477
 class _Required:
     "Marks a hyperparameter that has no default: every group must give it."
     def __repr__(self): return "<required parameter>"
-    def __copy__(self): return self
-    def __deepcopy__(self, memo): return self
+    def __reduce__(self): return "required"  # copies and pickles stay the one object
 
 required = _Required()
 
@@ -326,10 +325,10 @@ class _Memory:
             self.grads = grads
         return True
 
-# %% ../nbs/02_optimizer.ipynb #557c0578
+# %% ../nbs/02_optimizer.ipynb #a35103f1
 def _new_buffers(p, names):
     "Zeros laid out like `p` under each name, all in one block: large blocks get large memory pages."
-    turned = p.flags.f_contiguous and not p.flags.c_contiguous
+    turned = p.flags.f_contiguous and not p.flags.c_contiguous  # then the buffers lie alike
     block = np.zeros((len(names), *(p.T if turned else p).shape), _state_dtype(p))
     return {name: block[k, ...].T if turned else block[k, ...] for k, name in enumerate(names)}
 
