@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['sqrt', 'FLAGS', 'PARALLEL_FROM', 'CHUNK', 'where', 'maximum', 'minimum', 'sign', 'fingerprint', 'Fused', 'fused',
-           'compute_dtype', 'check_parameter', 'check_gradient', 'address', 'Plan', 'Apart']
+           'compute_dtype', 'check_parameter', 'check_gradient', 'address', 'is_turned', 'Plan', 'Apart']
 
 # %% ../nbs/01_kernels.ipynb #44d63d48
 import inspect, os, struct, sys, threading
@@ -264,18 +264,20 @@ def _forbid_overlap(named):
         borrowed |= {row for row, column in pair if column == 0}
     return borrowed
 
-# %% ../nbs/01_kernels.ipynb #03fce8b3
+# %% ../nbs/01_kernels.ipynb #f76edda7
 def _is_plain(a, dtype):
     "Is `a` one native run of `dtype` (or of pairs of it) that a kernel can take where it lies?"
     return a.flags.c_contiguous and a.dtype.isnative and a.dtype != np.float16 and a.real.dtype == dtype
 
-def _turned(p):
-    "Is `p` in Fortran order, so that its row is best taken transposed?"
+def is_turned(
+    p: np.ndarray, # A parameter
+) -> bool:
+    "Is `p` in Fortran order, so that it and what belongs to it are best taken transposed?"
     return p.flags.f_contiguous and not p.flags.c_contiguous
 
 def _flatten(row, dtype, borrowed):
     "The arrays of `row` as 1-D runs of `dtype`, and the pairs (array, run) where the run is a copy."
-    if _turned(row[1]): row = [a.T for a in row]
+    if is_turned(row[1]): row = [a.T for a in row]
     runs, copies = [], []
     for column, a in enumerate(row):
         run = a
@@ -334,7 +336,7 @@ class _Table:
         self.gradients, self.table[:, 0] = pointers, np.repeat(pointers, self.count) + self.offset
         return True
 
-# %% ../nbs/01_kernels.ipynb #5b2566d7
+# %% ../nbs/01_kernels.ipynb #46243e4c
 class Plan:
     "One call that updates many arrays of one compute dtype: built once, run every step."
     def __init__(self,
@@ -372,7 +374,7 @@ class Plan:
         "Point the plan at new gradients, checking each that changed."
         for g, old, (p, *_), name in zip(grads, self.grads or repeat(None), self.rows, self.names):
             if g is not old: check_gradient(g, p, name)
-        plain = self.in_place and all(_is_plain(g.T if _turned(p) else g, self.dtype)
+        plain = self.in_place and all(_is_plain(g.T if is_turned(p) else g, self.dtype)
                                       for g, (p, *_) in zip(grads, self.rows))
         if not (plain and self.table.point(grads)):
             return Plan(self.rule, [(g, *row) for g, row in zip(grads, self.rows)], self.names, self.labels)

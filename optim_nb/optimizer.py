@@ -6,7 +6,7 @@
 __all__ = ['required', 'check_hyperparameters', 'Handle', 'register_optimizer_step_pre_hook', 'register_optimizer_step_post_hook',
            'Optimizer']
 
-# %% ../nbs/02_optimizer.ipynb #4815d18c
+# %% ../nbs/02_optimizer.ipynb #f4191b22
 from collections import OrderedDict, defaultdict
 from copy import deepcopy
 from functools import wraps
@@ -16,7 +16,7 @@ import warnings
 
 import numpy as np
 
-from .kernels import Apart, Plan, check_parameter, compute_dtype
+from .kernels import Apart, Plan, check_parameter, compute_dtype, is_turned
 from .tensor import Tensor, enable_grad
 
 # %% ../nbs/02_optimizer.ipynb #223e3477
@@ -325,10 +325,10 @@ class _Memory:
             self.grads = grads
         return True
 
-# %% ../nbs/02_optimizer.ipynb #a35103f1
+# %% ../nbs/02_optimizer.ipynb #e763a4f5
 def _new_buffers(p, names):
     "Zeros laid out like `p` under each name, all in one block: large blocks get large memory pages."
-    turned = p.flags.f_contiguous and not p.flags.c_contiguous  # then the buffers lie alike
+    turned = is_turned(p)
     block = np.zeros((len(names), *(p.T if turned else p).shape), _state_dtype(p))
     return {name: block[k, ...].T if turned else block[k, ...] for k, name in enumerate(names)}
 

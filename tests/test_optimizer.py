@@ -875,7 +875,8 @@ def test_post_hooks_do_not_run_after_a_failure(case, calls):
 
 def test_handles(case, calls):
     opt = case(parameters())
-    handle, other = opt.register_step_pre_hook(note(calls, "a")), opt.register_step_pre_hook(note(calls, "b"))
+    handle = opt.register_step_pre_hook(note(calls, "a"))
+    opt.register_step_pre_hook(note(calls, "b"))
     handle.remove()
     handle.remove()
     opt.step()
@@ -884,7 +885,8 @@ def test_handles(case, calls):
     opt.step()
     assert calls == ["b", "b", "c", "b"]
     hook = note(calls, "twice")
-    first, second = opt.register_step_post_hook(hook), opt.register_step_post_hook(hook)
+    first = opt.register_step_post_hook(hook)
+    opt.register_step_post_hook(hook)
     first.remove()
     calls.clear()
     opt.step()

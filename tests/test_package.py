@@ -109,7 +109,7 @@ def test_a_notebook_is_small_and_was_run(path):
 
 @notebooks
 def test_outputs_are_fit_to_be_read(path):
-    machine = [str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, "site-packages", "/home/", "/Users/", "ipykernel_"]
+    machine = [str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, "site-packages", "/home/", "/Users/", "ipykernel"]
     for cell in cells(path):
         for out in cell["outputs"]:
             assert out["output_type"] != "error" and out.get("name") != "stderr", source(cell)
