@@ -51,13 +51,13 @@ def make_arrays(tensors: int, elements: int, seed: int) -> list[np.ndarray]:
 def numpy_rule(optimizer: optim_nb.Optimizer) -> Callable[[], None]:
     """One step of the optimizer's undecorated rule, on arrays of its own."""
     group, = optimizer.param_groups
-    rule, buffers = optimizer.variant(group)
+    rule, buffers = optimizer.rule_for(group)
     rows = [[p.grad, p.data.copy(), *(np.zeros_like(p.data) for _ in buffers)] for p in group["params"]]
     steps = itertools.count(1)
 
     def step() -> None:
-        named = optimizer.scalars(group, next(steps))
-        scalars = [np.float32(named[name]) for name in rule.scalars]
+        named = optimizer.coefficients(group, next(steps))
+        scalars = [np.float32(named[name]) for name in rule.coefficients]
         for grad, *arrays in rows:
             for array, new in zip(arrays, rule(grad, *arrays, *scalars)):
                 array[...] = new

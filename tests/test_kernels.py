@@ -43,7 +43,7 @@ SCALARS = dict(lr=0.1, mu=0.9, w1=0.1, w2=0.01, eps=1e-8)
 RULES = [bare, heavy, scaled, mixed, many]
 
 
-def scalars(rule): return {s: SCALARS[s] for s in rule.scalars}
+def scalars(rule): return {s: SCALARS[s] for s in rule.coefficients}
 
 def state_dtype(dtype): return "f4" if np.dtype(dtype) == np.float16 else dtype
 
@@ -87,7 +87,7 @@ def test_a_rule_is_still_a_function():
     g, p, b = row(heavy, (4,))
     new_p, new_b = heavy(g, p, b, 0.1, 0.9)
     assert same(new_b, 0.9 * b + g) and same(new_p, p - 0.1 * new_b)
-    assert heavy.arrays == ("g", "p", "b") and heavy.scalars == ("lr", "mu") and heavy.name == "heavy"
+    assert heavy.arrays == ("g", "p", "b") and heavy.coefficients == ("lr", "mu") and heavy.name == "heavy"
     assert heavy.__wrapped__ is heavy.rule and "heavy" in repr(heavy)
     for parallel in (False, True): assert "_rule(" in heavy.source(parallel) and ("prange" in heavy.source(parallel)) == parallel
 
@@ -159,7 +159,7 @@ def test_scalars_are_given_by_name():
     check(heavy, rows, [expected])
     before = copies(rows)
     for wrong in (dict(lr=0.1), dict(lr=0.1, mu=0.9, eps=1), dict(lr=0.1, beta=0.9), {}):
-        with pytest.raises(TypeError, match="heavy takes the scalars"): Plan(heavy, rows).run(wrong)
+        with pytest.raises(TypeError, match="heavy takes the coefficients"): Plan(heavy, rows).run(wrong)
     for wrong in (None, "x", [0.1], np.ones(2)):
         with pytest.raises((TypeError, ValueError)): Plan(heavy, rows).run(dict(lr=wrong, mu=0.9))
     assert same(rows, before)

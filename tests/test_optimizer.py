@@ -1011,7 +1011,7 @@ class SignDescent(Optimizer):
     "Ten lines."
     rule, buffers = sign_rule, ("exp_avg",)
     def __init__(self, params, lr=1e-3, beta=0.9): super().__init__(params, dict(lr=lr, beta=beta))
-    def scalars(self, group, t): return dict(lr=group["lr"], beta=group["beta"])
+    def coefficients(self, group, t): return dict(lr=group["lr"], beta=group["beta"])
 
 
 def test_a_subclass_of_ten_lines():
@@ -1077,7 +1077,7 @@ def test_a_subclass_that_extends_step(case, calls):
     assert_twins(opt, params, other, twins)
 
 
-def test_a_subclass_must_say_its_scalars():
+def test_a_subclass_must_say_its_coefficients():
     class Silent(Optimizer):
         rule = sign_rule
         buffers = ("exp_avg",)

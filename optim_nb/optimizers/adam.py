@@ -13,10 +13,8 @@ from ..optimizer import Optimizer
 
 # %% ../../nbs/optimizers/02_adam.ipynb #52e4ca78
 @fused
-def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
+def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2):
     "One step of Adam on one element: (2) to (8)."
-    p = keep * p                                        # (8)
-    g = g + l2 * p if l2 else g                         # (7)
     m = m + w1 * (g - m)                                # (2)
     v = beta2 * v + w2 * (g * g)                        # (3)
     p = p - step_size * m / (sqrt(v) * inv_sqrt_bc2 + eps)  # (5), (6)
@@ -24,10 +22,8 @@ def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep)
 
 # %% ../../nbs/optimizers/02_adam.ipynb #e0bf8071
 @fused
-def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2, l2, keep):
+def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2):
     "One step of AMSGrad on one element: (2) to (9)."
-    p = keep * p                                           # (8)
-    g = g + l2 * p if l2 else g                            # (7)
     m = m + w1 * (g - m)                                   # (2)
     v = beta2 * v + w2 * (g * g)                           # (3)
     vmax = maximum(vmax, v)                                # (9)
@@ -61,13 +57,15 @@ class Adam(Optimizer):
         super().check(group)
         if len(group["betas"]) != 2: raise ValueError(f"Invalid betas: {group['betas']}, need a pair (β₁, β₂)")
 
-    def variant(self, group):
+    def rule_for(self, group):
         if group["amsgrad"]: return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
         return adam_rule, ("exp_avg", "exp_avg_sq")
 
-    def scalars(self, group, t):
-        lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
-        decoupled = group["decoupled_weight_decay"]
+    def coefficients(self, group, t):
+        lr, (beta1, beta2) = group["lr"], group["betas"]
         return dict(w1=1 - beta1, beta2=beta2, w2=1 - beta2, step_size=lr / (1 - beta1**t), eps=group["eps"],
-                    inv_sqrt_bc2=1 / root(1 - beta2**t), l2=0 if decoupled else decay,
-                    keep=1 - lr * decay if decoupled else 1)
+                    inv_sqrt_bc2=1 / root(1 - beta2**t))
+
+    def decay(self, group):
+        lr, weight_decay = group["lr"], group["weight_decay"]
+        return (0, 1 - lr * weight_decay) if group["decoupled_weight_decay"] else (weight_decay, 1)  # (8), (7)

@@ -28,4 +28,4 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, foreach=foreach,
                          capturable=capturable, differentiable=differentiable, fused=fused, decoupled_weight_decay=True)
 
-    def scalars(self, group, t): return super().scalars(group | {"decoupled_weight_decay": True}, t)
+    def decay(self, group): return super().decay(group | {"decoupled_weight_decay": True})

@@ -11,17 +11,15 @@ from ..optimizer import Optimizer
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #8eb05a12
 @fused
-def sgd_rule(g, p, lr, weight_decay):
-    "One step of gradient descent on one element: (12) and (1)."
-    g = g + weight_decay * p if weight_decay else g     # (12)
+def sgd_rule(g, p, lr):
+    "One step of gradient descent on one element."
     p = p - lr * g                                      # (1)
     return (p,)
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #88a4a077
 @fused
-def momentum_rule(g, p, b, lr, weight_decay, beta, w, nesterov):
-    "One step of momentum on one element: (12), (5), (11) and (6)."
-    g = g + weight_decay * p if weight_decay else g     # (12)
+def momentum_rule(g, p, b, lr, beta, w, nesterov):
+    "One step of momentum on one element: (5), (11) and (6)."
     b = beta * b + w * g                                # (5)
     d = g + beta * b if nesterov else b                 # (11)
     p = p - lr * d                                      # (6)
@@ -30,7 +28,7 @@ def momentum_rule(g, p, b, lr, weight_decay, beta, w, nesterov):
 # %% ../../nbs/optimizers/01_sgd.ipynb #f4680832
 class SGD(Optimizer):
     "Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay where asked for."
-    counts_steps = False
+    tracks_step = False
 
     def __init__(self,
         params, # Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
@@ -54,11 +52,12 @@ class SGD(Optimizer):
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def variant(self, group):
+    def rule_for(self, group):
         return (momentum_rule, ("momentum_buffer",)) if group["momentum"] else (sgd_rule, ())
 
-    def scalars(self, group, t):
-        plain = dict(lr=group["lr"], weight_decay=group["weight_decay"])
-        if not group["momentum"]: return plain
+    def decay(self, group): return group["weight_decay"], 1  # (12)
+
+    def coefficients(self, group, t):
+        if not group["momentum"]: return dict(lr=group["lr"])
         w = 1 if t == 1 else 1 - group["dampening"]
-        return plain | dict(beta=group["momentum"], w=w, nesterov=group["nesterov"])
+        return dict(lr=group["lr"], beta=group["momentum"], w=w, nesterov=group["nesterov"])
