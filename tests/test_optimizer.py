@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np, pytest
 import optim_nb
 from conftest import arrays_in, give_grads, memory_growth, normal, parameters, same, train
-from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, kernels, no_grad
+from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, batch as batching, kernels, no_grad
 from optim_nb.kernels import fused, sign
 from optim_nb.optimizer import required
 
@@ -155,7 +155,7 @@ def test_serial_and_parallel_steps_are_the_same(case, monkeypatch):
     twins = clone(params)
     opt, other = case(params), case(twins)
     train(opt, params, 4)
-    monkeypatch.setattr(kernels, "PARALLEL_FROM", 0)
+    monkeypatch.setattr(batching, "PARALLEL_FROM", 0)
     train(other, twins, 4)
     assert_twins(opt, params, other, twins)
 
