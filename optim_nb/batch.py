@@ -9,7 +9,7 @@ __all__ = ['LIST', 'NDARRAY', 'DESCR', 'C_ORDER', 'F_ORDER', 'WRITEABLE', 'ALIGN
            'compute_dtype', 'state_dtype', 'check_written', 'check_parameter', 'check_gradient', 'aliased_gradients',
            'is_fortran', 'Whole', 'whole', 'Part', 'Batch']
 
-# %% ../nbs/02_batch.ipynb #c6ed1885
+# %% ../nbs/02_batch.ipynb #6de2c202
 from collections.abc import Callable
 import ctypes
 from operator import attrgetter, is_
@@ -109,7 +109,7 @@ def _check_buffer(buffer, p, storage, name):
         raise TypeError(f"{name} has dtype {buffer.dtype}, which does not go with "
                         f"{storage.name if storage else p.dtype}")
 
-# %% ../nbs/02_batch.ipynb #8810d9e8
+# %% ../nbs/02_batch.ipynb #e5cb4f8a
 _head = [("ob_refcnt", np.intp), ("ob_type", np.intp)]  # how every Python object begins
 LIST = np.dtype([*_head, ("ob_size", np.intp), ("ob_item", np.intp)], align=True)
 NDARRAY = np.dtype([*_head, ("data", np.intp), ("nd", np.intc), ("dimensions", np.intp),
@@ -130,7 +130,7 @@ C_ORDER, F_ORDER = _flag(_square, _square.T), _flag(_square.T, _square)
 WRITEABLE = _flag(_square, _frozen)
 ALIGNED = _flag(_bytes[:16].view(np.float64), _bytes[1:].view(np.float64))
 
-# %% ../nbs/02_batch.ipynb #ea172f6a
+# %% ../nbs/02_batch.ipynb #79f0ddff
 def _struct(address, dtype):
     "The C struct at `address`, as a record."
     return np.frombuffer((ctypes.c_char * dtype.itemsize).from_address(address), dtype)[0]
@@ -156,7 +156,7 @@ def _structs_hold() -> bool:
 try: STRUCTS = JIT and ctypes.sizeof(ctypes.c_ssize_t) == 8 and _structs_hold()
 except Exception: STRUCTS = False  # another interpreter: arrays are then asked in Python
 
-# %% ../nbs/02_batch.ipynb #9783cf83
+# %% ../nbs/02_batch.ipynb #77254259
 # columns of the segments, a row for each part; from FORMATS on a type number for each array,
 # then the bytes of an item of each
 FIRST, ROWS, WIDTH, OBJECT, WRITES, NUMBER, HALF, SINGLE, DOUBLE, ELEMENTS, FORMATS = range(11)
@@ -171,7 +171,7 @@ for _d, _r in _compute_dtype.items():
 _float16, _float32 = np.dtype(np.float16).num, np.dtype(np.float32).num
 _native, _no_order = ord("="), ord("|")
 
-# %% ../nbs/02_batch.ipynb #f5d995e5
+# %% ../nbs/02_batch.ipynb #b26a7fca
 if JIT:
     def _reader(struct, name):
         "A function of compiled code: the field `name` of the `struct` at an address."
@@ -203,7 +203,7 @@ if JIT:
         while k < nd and word_at(extent + 8 * k) == word_at(dimensions + 8 * k): k += 1
         return k == nd
 
-# %% ../nbs/02_batch.ipynb #51c179b0
+# %% ../nbs/02_batch.ipynb #f544ed19
 if JIT:
     @compiled
     def _read(objects, ndarray, segments, table, spans):
@@ -228,6 +228,9 @@ if JIT:
                         if expected < 0:
                             itemsize = max(kind, 4) if c > 1 else kind
                             expected = _float32 if c > 1 and number == _float16 else number
+                        elif _reals[number] > 1:  # a storage holds no complex numbers
+                            order = 0
+                            break
                         flags = order | ALIGNED if c == 0 else order | ALIGNED | WRITEABLE
                         if not _has_form(a, ndarray, nd, dimensions, expected, flags):
                             order = 0
@@ -277,7 +280,7 @@ if JIT:
             if table[r, KIND] != kind: return found
         return kind if found == MIXED else found
 
-# %% ../nbs/02_batch.ipynb #857f960b
+# %% ../nbs/02_batch.ipynb #464d7ef4
 def _plain_row(row, formats):
     "What `_read_row` finds, asked in Python: size, itemsize, addresses; None for a closer look."
     p, order, addresses = row[1], C_ORDER | F_ORDER, []
@@ -288,7 +291,8 @@ def _plain_row(row, formats):
         order &= a.flags.num
         own = _float32 if c > 1 and itemsize == 2 else p.dtype.num
         if not (order and a.flags.aligned and a.dtype.isnative and (c == 0 or a.flags.writeable)
-                and a.dtype.num == (own if number < 0 else number)): return None
+                and a.dtype.num == (own if number < 0 else number)
+                and (number < 0 or _reals[p.dtype.num] == 1)): return None
         addresses.append(a.ctypes.data)
     return p.size * int(_reals[p.dtype.num]), itemsize, addresses
 
@@ -341,13 +345,13 @@ def _stand_ins(row, storages):
         found.append(a if a.flags.aligned else a.copy())
     return found
 
-# %% ../nbs/02_batch.ipynb #44a0a114
+# %% ../nbs/02_batch.ipynb #0ec9bde4
 def _as_real(a, real=None):
     "`a` with each complex number as a pair of reals, and float16 as `real`; a view where it can be."
     if np.iscomplexobj(a): return a[..., None].view(a.real.dtype)
     return a.astype(real) if real is not None and a.dtype == np.float16 else a
 
-# %% ../nbs/02_batch.ipynb #8bea5232
+# %% ../nbs/02_batch.ipynb #6bf5a1a8
 class Whole:
     "An update rule of whole arrays; `whole` creates it."
     def __init__(self,
@@ -365,7 +369,7 @@ def whole(
     "Decorator for a rule that needs a parameter's arrays as a whole, as a matrix method does."
     return Whole(rule)
 
-# %% ../nbs/02_batch.ipynb #69c77670
+# %% ../nbs/02_batch.ipynb #9b0d557c
 class Part:
     "One rule and the parameters that it updates: what a batch is made of."
     def __init__(self,
@@ -448,7 +452,7 @@ if JIT:
             done += cut[k, SIZE] + 64
         return cut, tasks_from
 
-# %% ../nbs/02_batch.ipynb #b130c22a
+# %% ../nbs/02_batch.ipynb #8c8605c5
 ASK_FIRST = 2000  # arrays that a process asks in Python, before compiling the look pays
 _asked = 0 if STRUCTS else -np.inf  # so far
 _KINDS = (HALF, 2, "f"), (SINGLE, 4, "f"), (DOUBLE, 8, "d")  # counted in, itemsize, computed in

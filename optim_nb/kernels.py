@@ -70,7 +70,7 @@ if JIT:
         zero, one = as_dtype(x).type(0), as_dtype(x).type(1)  # a literal would make it float64
         return lambda x: x if x != x else one if x > zero else -one if x < zero else zero
 
-# %% ../nbs/01_kernels.ipynb #33ade8a7
+# %% ../nbs/01_kernels.ipynb #3dba1e00
 def prepare(
     g: Any, # Gradient
     p: Any, # Parameter
@@ -83,7 +83,7 @@ def prepare(
     g = sign * g
     return (g + l2 * p if l2 else g), p
 
-# %% ../nbs/01_kernels.ipynb #452b4894
+# %% ../nbs/01_kernels.ipynb #78a63893
 def bits_to_float(bits: Any) -> Any:
     "The float32 with these 32 bits."
     return np.asarray(bits, np.uint32).view(np.float32)

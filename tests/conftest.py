@@ -4,9 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, SGD
+from optim_nb import Adam, AdamW, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if batch.STRUCTS: batch._asked = np.inf  # the compiled look from the first step on; `either_look` has the other
+
+
+@pytest.fixture(params=["compiled look", "arrays asked in Python"])
+def either_look(request, monkeypatch):
+    "The two ways in which a step reads its arrays: compiled, and in Python as the first steps of a process do."
+    if request.param == "arrays asked in Python": monkeypatch.setattr(batch, "_asked", -np.inf)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """The contract of torch.optim.Optimizer, for every optimizer of the table in conftest.py."""
-import copy, gc, pickle, weakref
+import copy, gc, pickle, re, threading, weakref
 from types import SimpleNamespace
+from typing import Annotated
 import numpy as np, pytest
 import optim_nb
 from conftest import arrays_in, give_grads, memory_growth, normal, parameters, same, train
 from optim_nb import Adam, AdamW, Optimizer, Parameter, SGD, batch as batching, kernels, no_grad
-from optim_nb.kernels import fused, sign
-from optim_nb.optimizer import required
+from optim_nb.batch import whole
+from optim_nb.kernels import Storage, bfloat16, float_to_half, fused, half_to_float, sign, sqrt
+from optim_nb.optimizer import Range, hyperparameters, required
+from optim_nb.optimizers.adam import adam_rule
 
 
 class Holder:
@@ -1169,3 +1172,268 @@ def test_gradients_may_change_their_memory_layout(layout, orders):
         p.grad = np.array(grad, order=order)
         opt.step()
     np.testing.assert_array_equal(p.data, -len(orders) * grad)
+
+
+# ---- arrays that change under the optimizer's feet
+
+@pytest.mark.parametrize("size", [5, 400_000])
+def test_a_resized_array_is_not_written_where_it_was(case, either_look, unchanged, size):
+    "Its identity is the same, its memory is not: a step through an old address would corrupt what lies there now."
+    p = Parameter(np.ones(4, np.float32))
+    opt = case([p])
+    train(opt, [p], 2)
+    p.data.resize(size, refcheck=False)
+    p.data[...] = 1
+    squatters = [np.full(4, 7, np.float32) for _ in range(100)]  # in the memory that was freed
+    if case.buffers:
+        p.grad = normal((size,), "f4")
+        with unchanged(opt), pytest.raises(ValueError, match=f"{case.buffers[0]} of parameter 0 of group 0 has shape"): opt.step()
+        del opt.state[p]
+    twin = Parameter(p.data.copy())
+    other = case([twin])
+    if case.counts is False and not case.buffers: train(other, [twin], 0)
+    train(opt, [p], 2), train(other, [twin], 2)
+    assert_twins(opt, [p], other, [twin])
+    assert all((s == 7).all() for s in squatters)
+
+
+def test_an_array_may_change_its_shape_in_place(case, either_look, unchanged):
+    p, q = Parameter(normal((2, 3))), Parameter(normal((2, 3)))
+    opt, other = case([p]), case([q])
+    train(opt, [p], 2), train(other, [q], 2)
+    p.data.shape = (3, 2)
+    give_grads([p], 5)
+    if case.buffers:
+        with unchanged(opt), pytest.raises(ValueError, match="has shape"): opt.step()
+    for b in case.buffers: opt.state[p][b].shape = (3, 2)
+    opt.step()
+    q.grad = normal((3, 2), seed=(7, 5, 0)).reshape(2, 3)
+    other.step()
+    assert same(p.data.reshape(2, 3), q.data)
+
+
+def test_concurrent_steps_of_one_optimizer_are_all_taken(case):
+    "Four threads, fifty steps each, are two hundred steps."
+    params, twins = ([Parameter(normal((n,), "f4", n)) for n in (3, 500)] for _ in range(2))
+    opt, other = case(params), case(twins)
+    give_grads(params), give_grads(twins)
+    barrier = threading.Barrier(4)
+    def work():
+        barrier.wait()
+        for _ in range(50): opt.step()
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    for _ in range(200): other.step()
+    assert_twins(opt, params, other, twins)
+
+
+@pytest.mark.parametrize("dtypes", [["f4"], ["f8"], ["f2"], ["f4", "f2", "f8", "c8", "c16"]], ids="-".join)
+def test_both_looks_lead_to_the_same_step(case, dtypes, monkeypatch):
+    def run(asked):
+        monkeypatch.setattr(batching, "_asked", asked)
+        layouts = [np.ascontiguousarray, np.asfortranarray, lambda a: np.repeat(a, 2, 0)[::2]]
+        params = [Parameter(layouts[i % 3](normal((3, 4), dtypes[i % len(dtypes)], i))) for i in range(7)]
+        opt = case([{"params": params[:4]}, {"params": params[4:], "lr": 0.2}])
+        for t in range(6):
+            give_grads(params, t)
+            for i, p in enumerate(params):
+                if (t + i) % 4 == 0: p.grad = None
+                elif (t + i) % 4 == 1: p.grad = np.asfortranarray(p.grad)
+            opt.step()
+        return [p.data for p in params], [state(opt, p) for p in params]
+    assert same(run(np.inf if batching.STRUCTS else -np.inf), run(-np.inf))
+
+
+def test_gradients_come_and_go(case, either_look):
+    params, twins = parameters((3,), (2, 2), (4,)), parameters((3,), (2, 2), (4,))
+    opt, singles = case(params), [case([q]) for q in twins]
+    for t in range(12):
+        give_grads(params, t), give_grads(twins, t)
+        for i, (p, q) in enumerate(zip(params, twins)):
+            if i == 0 or (t // 2 + i) % 3 == 0: p.grad = q.grad = None  # the first is frozen for good
+        opt.step()
+        for single in singles: single.step()
+    for p, single, q in zip(params, singles, twins): assert_twins(opt, [p], single, [q])
+    assert params[0] not in opt.state
+
+
+# ---- storages, parts, rules of whole arrays, other libraries
+
+class Rounded(Adam):
+    "Adam that keeps its first moment in bfloat16."
+    storages = {"exp_avg": bfloat16}
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("parallel_from", [0, 10**9])
+def test_a_stored_buffer_is_decoded_and_encoded_around_the_rule(dtype, parallel_from, monkeypatch, either_look):
+    monkeypatch.setattr(batching, "PARALLEL_FROM", parallel_from)
+    p = Parameter(normal((300, 7), dtype))
+    opt, real = Rounded([p], lr=0.1), batching.compute_dtype(p.data.dtype)
+    m, v, x = np.zeros(p.shape, np.uint16), np.zeros(p.shape, batching.state_dtype(p.data.dtype)), p.data.copy()
+    for t in range(1, 6):
+        p.grad = normal(p.shape, dtype, t)
+        opt.step()
+        named = opt.coefficients(opt.param_groups[0], t)
+        values = [real.type(named[c]) for c in adam_rule.coefficients]
+        new, decoded, v = adam_rule(p.grad.astype(real), x.astype(real), bfloat16.decode(m), v, *values)
+        x, m = new.astype(dtype), np.asarray(bfloat16.encode(decoded), np.uint16)
+    assert same(p.data, x) and same(opt.state[p]["exp_avg"], m) and same(opt.state[p]["exp_avg_sq"], v)
+
+
+def test_stored_state_is_saved_loaded_and_converted():
+    p = Parameter(normal((50,), "f4"))
+    opt = Rounded([p], lr=0.1)
+    train(opt, [p], 3)
+    q = Parameter(p.data.copy())
+    other = Rounded([q])
+    other.load_state_dict(opt.state_dict())
+    train(opt, [p], 3, 3), train(other, [q], 3, 3)
+    assert_twins(opt, [p], other, [q])
+    plain = Adam([p])
+    train(plain, [p], 1)
+    other.load_state_dict(plain.state_dict())  # floats are encoded on the way in
+    np.testing.assert_allclose(bfloat16.decode(other.state[q]["exp_avg"]), plain.state[p]["exp_avg"], rtol=2**-8)
+    assert other.state[q]["exp_avg"].dtype == np.uint16
+
+
+def test_a_storage_is_refused_where_it_does_not_fit(unchanged):
+    p = Parameter(normal((4,), "c16"))
+    give_grads([p])
+    opt = Rounded([p])
+    with unchanged(opt), pytest.raises(TypeError, match="complex numbers cannot be kept as bfloat16"): opt.step()
+    p = Parameter(normal((4,), "f4"))
+    opt = Rounded([p])
+    train(opt, [p], 1)
+    opt.state[p]["exp_avg"] = np.zeros(4, np.float32)
+    with unchanged(opt), pytest.raises(TypeError, match="float32, which does not go with bfloat16"): opt.step()
+
+
+def test_eight_bits_fit_without_touching_a_rule():
+    "float8 with five bits of exponent is the upper half of float16."
+    def decode(bits): return half_to_float(np.uint16(bits) << 8)
+    def encode(x): return float_to_half(x) + 0x7f + (float_to_half(x) >> 8 & 1) >> 8
+    class Eight(SGD): storages = {"momentum_buffer": Storage("float8", np.dtype(np.uint8), decode, encode)}
+    p = Parameter(np.zeros(1000, np.float32))
+    opt = Eight([p], lr=0.1, momentum=0.5)
+    for _ in range(20):
+        p.grad = np.ones(1000, np.float32)
+        opt.step()
+    assert opt.state[p]["momentum_buffer"].nbytes == 1000
+    np.testing.assert_allclose(decode(opt.state[p]["momentum_buffer"]), 2, rtol=0.13)
+
+
+@whole
+def factored_rule(g, p, row, column, lr, w):
+    row = row + w * (np.mean(g * g, -1, keepdims=True) - row)
+    column = column + w * (np.mean(g * g, -2, keepdims=True) - column)
+    return p - lr * g / np.sqrt(row * column / np.mean(row) + 1e-12), row, column
+
+
+@fused
+def plain_rule(g, p, v, lr, w):
+    v = v + w * (g * g - v)
+    return p - lr * g / (sqrt(v) + 1e-6), v
+
+
+class Factored(Optimizer):
+    "Second moments by row and column for matrices, one by one for the rest, as Adafactor keeps them."
+    def __init__(self, params, lr=0.1): super().__init__(params, dict(lr=lr, maximize=False))
+    def parts(self, group):
+        matrices = [p for p in group["params"] if p.data.ndim == 2]
+        others = [p for p in group["params"] if p.data.ndim != 2]
+        return [(factored_rule, {"row": lambda s: (s[0], 1), "column": lambda s: (1, s[1])}, matrices),
+                (plain_rule, ("square",), others)]
+    def coefficients(self, group, t): return dict(lr=group["lr"], w=1 / t)
+
+
+def test_parts_with_rules_and_shapes_of_their_own(either_look):
+    params = parameters((4, 6), (5,), (3, 2), ())
+    start = [p.data.copy() for p in params]
+    opt = Factored(params)
+    give_grads(params)
+    opt.step()
+    assert [{k: np.shape(v) for k, v in opt.state[p].items()} for p in params] == [
+        {"row": (4, 1), "column": (1, 6), "step": ()}, {"square": (5,), "step": ()},
+        {"row": (3, 1), "column": (1, 2), "step": ()}, {"square": (), "step": ()}]
+    for p, s in zip(params[1::2], start[1::2]): np.testing.assert_allclose(p.data, s - 0.1 * np.sign(p.grad), rtol=1e-4)
+    twins, saved = clone(params), opt.state_dict()
+    other = Factored(twins)
+    other.load_state_dict(saved)
+    train(opt, params, 3, 1), train(other, twins, 3, 1)
+    assert_twins(opt, params, other, twins)
+    saved["state"][0]["row"] = np.zeros((6, 1))
+    with pytest.raises(ValueError, match=r"row of shape \(6, 1\) for parameter 0 of group 0, which needs \(4, 1\)"): other.load_state_dict(saved)
+
+
+def test_a_failing_rule_of_whole_arrays_changes_nothing(unchanged, either_look):
+    @whole
+    def failing(g, p, lr): raise ZeroDivisionError
+    class Failing(Factored):
+        def parts(self, group): return [(plain_rule, ("square",), group["params"][:1]), (failing, (), group["params"][1:])]
+        def coefficients(self, group, t): return dict(lr=0.1, w=0.5) if t else {}
+    params = parameters((4,), (2, 2))
+    opt = Failing(params)
+    give_grads(params)
+    with unchanged(opt), pytest.raises(TypeError): opt.step()  # it does not take w
+    Failing.coefficients = lambda self, group, t: dict(lr=0.1)
+    with unchanged(opt), pytest.raises(TypeError, match="plain_rule takes the coefficients"): opt.step()
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_whole_and_fused_rules_see_the_same_moment(first, either_look):
+    "A gradient that is another parameter's memory: both parts must see the values from before the step."
+    @whole
+    def descent(g, p, lr): return (p - lr * g,)
+    @fused
+    def descend(g, p, lr): return (p - lr * g,)
+    class Both(Optimizer):
+        def __init__(self, params): super().__init__(params, dict(lr=0.5))
+        def parts(self, group):
+            rules = (descent, descend) if first else (descend, descent)
+            return [(rule, (), [p]) for rule, p in zip(rules, group["params"])]
+        def coefficients(self, group, t): return dict(lr=group["lr"])
+    class Free:
+        def __init__(self, data): self.data, self.grad = data, None
+    a, b = Free(np.array([1.0, 2.0])), Free(np.array([10.0, 20.0]))
+    a.grad, b.grad = b.data, a.data
+    Both([a, b]).step()
+    assert a.data.tolist() == [-4, -8] and b.data.tolist() == [9.5, 19]
+    a.data = b.data
+    a.grad = b.grad = np.ones(2)
+    with pytest.raises(ValueError, match="share memory"): Both([a, b]).step()
+
+
+def test_a_rule_runs_on_other_array_libraries():
+    xp = pytest.importorskip("array_api_strict")
+    arrays = [np.abs(normal((5,), seed=k)) for k in range(4)]
+    values = dict(w1=0.1, beta2=0.999, w2=0.001, step_size=0.01, eps=1e-8, inv_sqrt_bc2=1.5)
+    expected = adam_rule(*arrays, *values.values())
+    got = adam_rule(*map(xp.asarray, arrays), *values.values())
+    for e, a in zip(expected, got):
+        assert type(a).__module__.startswith("array_api_strict")
+        assert same(np.asarray(a), e)
+
+
+# ---- hyperparameters are declared once
+
+def test_a_range_is_declared_in_the_signature_or_by_name():
+    class Declared(Optimizer):
+        def __init__(self, params, lr: float = 0.1, rho: Annotated[float, Range("rho value", below=1)] = 0.9,
+                     etas: Annotated[tuple, Range("eta", low=0.5, count=2)] = (0.5, 1.2), eps: Annotated[float, Range("eps", above=0)] = 1e-8):
+            super().__init__(params, dict(lr=lr, rho=rho, etas=etas, eps=eps))
+    declared = hyperparameters(Declared)
+    assert list(declared) == ["lr", "rho", "etas", "eps"] and declared["rho"].default == 0.9 and declared["lr"].range.label == "learning rate"
+    Declared(parameters())
+    for wrong, message in [(dict(lr=-1), "Invalid learning rate: -1"), (dict(rho=1), "Invalid rho value: 1"), (dict(rho=-0.1), "Invalid rho value: -0.1"),
+                           (dict(etas=(0.4, 1)), "Invalid eta at index 0: 0.4"), (dict(etas=0.5), "Invalid etas: 0.5, need a pair of numbers"),
+                           (dict(eps=0), "Invalid eps: 0"), (dict(eps=nan), "Invalid eps: nan")]:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"): Declared(parameters(), **wrong)
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"): Declared([{"params": parameters(), **wrong}])
+
+
+def test_every_optimizer_shows_one_base_and_declares_what_it_takes(optimizer):
+    assert optimizer.__mro__[-2] is Optimizer and Optimizer.__bases__ == (object,)
+    assert set(optimizer(parameters()).defaults) - {"decoupled_weight_decay"} <= set(hyperparameters(optimizer)) | {"decoupled_weight_decay"}
+    assert hyperparameters(optimizer)["lr"].range.label == "learning rate"
