@@ -130,7 +130,7 @@ C_ORDER, F_ORDER = _flag(_square, _square.T), _flag(_square.T, _square)
 WRITEABLE = _flag(_square, _frozen)
 ALIGNED = _flag(_bytes[:16].view(np.float64), _bytes[1:].view(np.float64))
 
-# %% ../nbs/02_batch.ipynb #79f0ddff
+# %% ../nbs/02_batch.ipynb #a95f88e9
 def _struct(address, dtype):
     "The C struct at `address`, as a record."
     return np.frombuffer((ctypes.c_char * dtype.itemsize).from_address(address), dtype)[0]
@@ -147,10 +147,12 @@ def _structs_hold() -> bool:
         where_it_is = ctypes.c_ssize_t.from_address(int(items["ob_item"]) + 8 * k).value
         if where_it_is != id(a): return False
         s, d = _struct(id(a), NDARRAY), _struct(id(a.dtype), DESCR)
-        extent = (ctypes.c_ssize_t * a.ndim).from_address(int(s["dimensions"])) if a.ndim else ()
-        if (s["ob_type"], s["data"], s["nd"], tuple(extent), s["descr"], s["flags"]) != (
-                id(type(a)), a.ctypes.data, a.ndim, a.shape, id(a.dtype), a.flags.num): return False
+        if (s["ob_type"], s["data"], s["nd"], s["descr"], s["flags"]) != (
+                id(type(a)), a.ctypes.data, a.ndim, id(a.dtype), a.flags.num): return False
         if (chr(d["byteorder"]), d["type_num"]) != (a.dtype.byteorder, a.dtype.num): return False
+        if not a.ndim: continue
+        extent = (ctypes.c_ssize_t * a.ndim).from_address(int(s["dimensions"]))
+        if tuple(extent) != a.shape: return False
     return True
 
 try: STRUCTS = JIT and ctypes.sizeof(ctypes.c_ssize_t) == 8 and _structs_hold()
