@@ -45,12 +45,6 @@ class Adam(Optimizer):
             differentiable=differentiable, fused=fused,
             decoupled_weight_decay=decoupled_weight_decay))
 
-    def check(self, group: dict) -> None:
-        betas = group["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ValueError(f"Invalid betas: {betas}, need a pair (β₁, β₂)")
-        super().check(group)
-
     def rule_for(self, group: dict) -> tuple:
         if not group["amsgrad"]: return adam_rule, ("exp_avg", "exp_avg_sq")
         return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
