@@ -12,7 +12,7 @@ import pytest
 
 from optim_nb import SGD, Adam
 from optim_nb.lr_scheduler import StepLR
-from optim_nb.plot import (COLORS, INK, STYLE, Trace, animate, colors, contours, curves, heatmap, lr_curve, race,
+from optim_nb.plot import (COLORS, FAMILIES, INK, STYLE, WIDTH, Trace, animate, colors, contours, curves, heatmap, lr_curve, race,
                            states, trace, use_style)
 from optim_nb.problems import PROBLEMS, bowl, ellipse, noisy_quadratic, rosenbrock
 
@@ -68,6 +68,11 @@ def test_divergence_keeps_what_there_is(lr):
     assert all(v.shape == (n, 2) for v in run.state.values())
     contours(rosenbrock(), {"SGD": run}).figure.canvas.draw()
 
+def test_a_diverged_run_scores_infinity():
+    assert trace(rosenbrock(), sgd(1e200), 50).final == np.inf         # its last finite loss is the start's
+    run = trace(rosenbrock(), sgd(1e-3), 50)
+    assert run.final == run.loss[-1] and type(run.final) is float
+
 def test_every_optimizer_meets_the_same_noise():
     problem = noisy_quadratic()
     first, again = (trace(problem, sgd(0.1), 10) for _ in range(2))
@@ -121,10 +126,10 @@ OKLAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2
 
 @pytest.mark.parametrize("vision", [np.eye(3), PROTANOPIA, DEUTERANOPIA], ids=["full", "protan", "deutan"])
 def test_lines_differ_for_the_colour_blind(vision):
-    rgb = np.array([to_rgb(c) for c in COLORS[:6]])
+    rgb = np.array([to_rgb(c) for c in COLORS])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055)**2.4)
     lab = np.cbrt(np.clip(linear @ vision.T, 0, 1) @ LMS.T) @ OKLAB.T
-    distance = np.linalg.norm(lab[:, None] - lab, axis=-1) + np.eye(6)
+    distance = np.linalg.norm(lab[:, None] - lab, axis=-1) + np.eye(len(COLORS))
     assert distance.min() > 0.065                                      # 0.02 is just noticeable
 
 def test_colors_follow_the_optimizer():
@@ -135,6 +140,48 @@ def test_colors_follow_the_optimizer():
     assert two["Adam"] == colors(["Adam"])["Adam"] and len(set(two.values())) == 4
     many = colors(range(20))
     assert list(many) == list(range(20)) and len(set(list(many.values())[:7])) == 7
+
+# Optimizers that a page is likely to draw in one figure.
+NEIGHBOURS = ["SGD momentum Nesterov ASGD LBFGS Adam", "SGD momentum Adam Rprop Adagrad RMSprop Adadelta",
+              "SGD momentum Adam AdamW AMSGrad Adamax NAdam RAdam", "momentum Nesterov Adam NAdam",
+              "SGD momentum Adam AdamW Adafactor SparseAdam Muon Lion", "Adam AMSGrad Adagrad RMSprop", "LBFGS Muon SGD",
+              "Adam Adamax Adagrad AMSGrad"]
+
+@pytest.mark.parametrize("names", NEIGHBOURS)
+def test_neighbours_have_colours_of_their_own_that_stay(names):
+    names = names.split()
+    alone = {name: colors([name])[name] for name in names}
+    assert len(set(alone.values())) == len(names)
+    for order in (names, names[::-1]): assert colors(f"{n}, lr = 0.1" for n in order) == {f"{n}, lr = 0.1": alone[n] for n in order}
+
+def test_every_optimizer_of_torch_has_a_colour():
+    torch = "Adadelta Adafactor Adagrad Adam AdamW SparseAdam Adamax ASGD LBFGS Muon NAdam RAdam RMSprop Rprop SGD".split()
+    assert set(torch) <= {name for members in FAMILIES.values() for name in members}
+
+def test_no_two_of_eight_lines_share_a_colour():
+    for labels in (["Adagrad", "Lion", "RAdam"], ["Adam", *"abcdefg"], [f"SGD {k}" for k in range(8)]):
+        assert len(set(colors(labels).values())) == len(labels)
+    assert colors(["Adam", "x"])["x"] not in {colors([n])[n] for n in ("SGD", "momentum")}  # not mistaken for those
+    assert colors(["SGD, Nesterov momentum"]).popitem()[1] == colors(["Nesterov"])["Nesterov"]
+    assert colors(["Muon, momentum 0.95"]).popitem()[1] == colors(["Muon"])["Muon"]
+    assert colors(["L-BFGS"]).popitem()[1] == colors(["LBFGS"])["LBFGS"]
+    assert colors(["Adams"]).popitem()[1] == COLORS[0]                 # a word, not a part of one
+
+def test_text_can_be_read_on_a_phone():
+    "A figure is shrunk to the 342 pixels that a column has on a screen of 390; legends and ticks are the smallest text."
+    ax = curves({"SGD": [1, 2]}, "x", "y")
+    ax.figure.canvas.draw()
+    texts = [*ax.get_xticklabels(), *ax.get_legend().get_texts(), ax.xaxis.label, ax.title]
+    assert ax.figure.get_figwidth() == WIDTH
+    assert min(t.get_fontsize() for t in texts) * 342 / (72 * WIDTH) >= 8
+
+@pytest.mark.parametrize("labels", [["SGD, momentum 0.9 and more"] * 4, ["SGD"] * 5])
+def test_the_legend_of_a_race_fits_the_figure(labels):
+    race(bowl(), {f"{label} {k}": sgd(0.1) for k, label in enumerate(labels)}, 3)
+    fig = plt.gcf()
+    fig.canvas.draw()
+    box = fig.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= fig.bbox.width
 
 def test_use_style_sets_and_rc_context_restores():
     before = dict(matplotlib.rcParams)
@@ -163,6 +210,11 @@ def test_contours_of_every_problem(make):
     np.testing.assert_allclose(ax.get_ylim(), problem.bounds[1])
     np.testing.assert_array_equal(ax.lines[0].get_xydata(), trace(problem, sgd(0.001), 5).path)
     ax.figure.canvas.draw()
+
+@pytest.mark.parametrize("steps, dots", [(10, 11), (89, 90), (90, 46), (300, 76)])
+def test_dots_are_thinned_in_long_runs(steps, dots):
+    line = contours(bowl(), {"SGD": trace(bowl(), sgd(0.01), steps)}).lines[0]
+    assert len(line.get_xydata()[::line.get_markevery()]) == dots
 
 def test_contours_needs_two_parameters():
     problem = rosenbrock(3)
@@ -225,6 +277,23 @@ def test_heatmap_with_a_boundary():
     ax.figure.canvas.draw()
     with pytest.raises(ValueError, match=r"values must have shape \(len\(y\), len\(x\)\) = \(4, 5\), got \(5, 4\)"):
         heatmap(x, y, values.T)
+
+@pytest.mark.parametrize("values", [[[0.5, 1.5]], [[0.2, 0.9]], [[1.1, 1.3]], [[1.0, 1.0]], [[np.nan, 0.5]]], ids=str)
+def test_diverging_colours_turn_at_the_threshold(values):
+    mesh = heatmap([1, 2], [1], values, center=1).collections[0]
+    blue, white, red = mesh.cmap(mesh.norm([mesh.norm.vmin, 1.0, mesh.norm.vmax]))
+    assert blue[2] > blue[0] and red[0] > red[2] and min(white[:3]) > 0.9
+    below = mesh.to_rgba(0.95 if np.nanmin(values) < 0.9 else 1 - 1e-4)
+    assert below[2] > below[0]                                         # even just below it: blue
+
+def test_heatmap_keeps_the_limits_it_is_given():
+    mesh = heatmap([1, 2], [1], [[-3.0, 20.0]], center=0, vmin=-8, vmax=8).collections[0]
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (-8, 8)
+
+def test_animation_says_what_is_seen():
+    traces = {"SGD": trace(bowl(), sgd(0.1), 3)}
+    assert 'alt="paths of SGD on bowl"' in animate(bowl(), traces, frames=2)
+    assert 'alt="a &quot;b&quot;"' in animate(bowl(), traces, frames=2, alt='a "b"')
 
 def test_animation_is_small_and_offline():
     problem = rosenbrock()

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from optim_nb.problems import PROBLEMS, Problem, ellipse, logistic, logistic_data, noisy_quadratic, rosenbrock, saddle
+from optim_nb.problems import PROBLEMS, Problem, best, ellipse, logistic, logistic_data, noisy_quadratic, rosenbrock, saddle
 from optim_nb.tensor import Parameter, Tensor
 
 MAKERS = PROBLEMS | {"rosenbrock_5": lambda: rosenbrock(5), "ellipse_1000": lambda: ellipse(1000, 77)}
@@ -148,6 +148,56 @@ def test_a_problem_of_ones_own():
     np.testing.assert_allclose(leaf.grad, problem.grad(leaf.data))
     np.testing.assert_allclose(problem.hessian(leaf.data), [[48]], rtol=1e-6)
     assert repr(problem) == "Problem('line', start=[2.0], minima=[[0.0]])" and problem.kappa is None
+
+# --- best
+
+def test_best_finds_the_lowest_inside_and_tries_each_setting_once():
+    tried = []
+    def score(lr, beta):
+        tried.append((lr, beta))
+        return (lr - 0.3)**2 + (beta - 0.9)**2
+    settings, low = best(score, lr=np.array([0.1, 0.3, 1.0]), beta=[0.8, 0.9, 0.95, 0.99])
+    assert settings == {"lr": 0.3, "beta": 0.9} and low == 0 and type(low) is float
+    assert all(type(v) is float for v in settings.values())            # printed as numbers
+    assert tried == [(lr, beta) for lr in (0.1, 0.3, 1.0) for beta in (0.8, 0.9, 0.95, 0.99)]
+    assert best(lambda n: abs(n - 20), n=[10, 20, 30]) == ({"n": 20}, 0.0)
+    assert type(best(lambda n: abs(n - 20), n=[10, 20, 30])[0]["n"]) is int
+
+@pytest.mark.parametrize("peak, message", [((1, 5), "a = 1 is the first value tried: try lower"),
+                                           ((9, 5), "a = 9 is the last value tried: try higher"),
+                                           ((5, 1), "b = 1 is the first value tried: try lower"),
+                                           ((5, 9), "b = 9 is the last value tried: try higher"), ((9, 1), "a = 9"),
+                                           ((-3, 5), "a = 1"), ((5, 20), "b = 9")])
+def test_best_refuses_a_winner_at_the_edge_of_either_grid(peak, message):
+    with pytest.raises(ValueError, match=message):
+        best(lambda a, b: abs(a - peak[0]) + abs(b - peak[1]), a=[1, 5, 9], b=[1, 5, 9])
+
+def test_best_and_ties():
+    assert best(lambda a: max(abs(a - 3), 1), a=[1, 2, 3, 4, 5])[0] == {"a": 2}     # 2, 3 and 4 are as good: the first
+    for grid in ([2, 3, 5], [1, 3, 4], [2, 3, 4]):                                  # a tie that may go on beyond
+        with pytest.raises(ValueError, match="tried"): best(lambda a: max(abs(a - 3), 1), a=grid)
+    def saddle_of_equals(a, b): return 0 if (a, b) in {(2, 2), (2, 3)} else 1       # in two dimensions one is outside
+    with pytest.raises(ValueError, match="b = 3 is the last"): best(saddle_of_equals, a=[1, 2, 3], b=[1, 2, 3])
+
+def test_best_where_a_grid_begins_at_a_natural_zero():
+    assert best(lambda a: a, a=[0, 1, 2]) == ({"a": 0}, 0.0)
+    assert best(lambda a: a, a=[0.0, 1e-4, 1e-3])[0] == {"a": 0.0}
+    with pytest.raises(ValueError, match="last"): best(lambda a: -a, a=[0, 1, 2])
+    with pytest.raises(ValueError, match="a = 0 is the last"): best(lambda a: -a, a=[-2, -1, 0])  # above 0 there is room
+    with pytest.raises(ValueError, match="first"): best(lambda a: a, a=[-1, 0, 1])
+
+def test_best_and_scores_that_are_not_numbers():
+    scores = {1: np.nan, 2: 5.0, 3: 4.0, 4: np.inf, 5: np.nan}
+    assert best(lambda a: scores[a], a=[1, 2, 3, 4, 5]) == ({"a": 3}, 4.0)
+    for nothing in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="no setting gave a finite score: a, b"):
+            best(lambda a, b: nothing, a=[1, 2, 3], b=[1, 2, 3])
+    assert best(lambda a: np.float32(abs(a - 2)), a=[1, 2, 3])[1] == 0.0
+
+@pytest.mark.parametrize("grid", [[1, 2], [], [1, 3, 2], [1, 1, 2], [1, 2, np.nan], [[1, 2], [3, 4], [5, 6]]], ids=str)
+def test_best_refuses_what_is_no_grid(grid):
+    with pytest.raises(ValueError, match="lr: a grid needs three values or more, ascending"):
+        best(lambda lr: pytest.fail("scored"), lr=grid)
 
 def test_imports_without_matplotlib():
     code = "import sys; sys.modules['matplotlib'] = None; import optim_nb.problems as p; p.beale()([0.0, 0.0])"
