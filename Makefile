@@ -36,7 +36,7 @@ bench: $(READY) ## measure the speed, as ratios (against PyTorch too, where .ven
 	@$(BIN)/python tests/bench.py
 
 export: $(READY) ## after editing notebooks: export them to optim_nb, clean them, write README.md
-	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python docs/readme.py
+	@$(BIN)/nbdev_export && $(BIN)/python docs/docstrings.py && $(BIN)/nbdev_clean && $(BIN)/python docs/readme.py
 
 run: $(READY) ## run every notebook in place, so that its outputs are current
 	@for n in $(NOTEBOOKS); do echo $$n; $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$n || exit 1; done

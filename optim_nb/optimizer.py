@@ -94,11 +94,22 @@ def check_ranges(
     cls: type, # An optimizer class
     group: dict, # Name to value
 ) -> None:
-    "Raise ValueError where a value is outside the range that its class, or its name, declares."
-    declared = hyperparameters(cls)
-    for name, value in group.items():
-        range_ = declared[name].range if name in declared else RANGES.get(name)
-        if range_: range_.check(name, value)
+    """Raise torch's ValueError for a negative or NaN lr, eps, weight_decay or momentum, or a beta outside [0, 1).
+
+    Parameters
+    ----------
+    group : dict
+        Name to value
+    """
+    def within(value, high):
+        try: return value is required or bool(0 <= value < high or value == high == np.inf)
+        except (TypeError, ValueError): return False
+    for name, label in _labels.items():
+        if name in group and not within(group[name], np.inf): raise ValueError(f"Invalid {label}: {group[name]}")
+    betas = group.get("betas", ())
+    if not isinstance(betas, (tuple, list)): raise ValueError(f"Invalid betas: {betas}")
+    for i, beta in enumerate(betas):
+        if not within(beta, 1): raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
 
 # %% ../nbs/03_optimizer.ipynb #0cfacace
 def _typename(x):
@@ -172,20 +183,59 @@ def complete_group(
         group.setdefault(name, default)
     return group
 
-def check_beside(
-    group: dict, # A complete group
-    others: list[dict], # The groups that are there
-) -> None:
-    "Raise ValueError unless `group` can join the others; warn of a parameter that it has twice."
-    named, params = "param_names" in group, group["params"]
-    if any(("param_names" in other) != named for other in others):
-        raise ValueError("all optimizer param groups should be with/without names. cannot add "
-                         f"param group {'with' if named else 'without'} names to the optimizer")
-    if len(set(params)) != len(params):
-        warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, "
-                      "this will cause an error. Here each is updated once a step.", stacklevel=4)
-    if not set(params).isdisjoint(chain.from_iterable(other["params"] for other in others)):
-        raise ValueError("some parameters appear in more than one parameter group")
+    def add_param_group(self,
+        param_group: dict, # "params" (a Tensor, Tensors, or (name, Tensor) pairs) and any hyperparameters
+    ) -> None:
+        """Add a group of parameters; what it does not say, it takes from the defaults. Keys unknown here are kept.
+
+        Parameters
+        ----------
+        param_group : dict
+            "params" (a Tensor, Tensors, or (name, Tensor) pairs) and any hyperparameters
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        group = dict(param_group)
+        params = group["params"]
+        if isinstance(params, (set, frozenset)): raise TypeError(_sets)
+        params, names = _split_names([params] if hasattr(params, "grad") else list(params))
+        group["params"] = params
+        if names is not None: group["param_names"] = names
+        for i, p in enumerate(params): _check_param(p, self._name(group, len(self.param_groups), i))
+        for name, default in self.defaults.items():
+            if default is required and name not in group:
+                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
+            group.setdefault(name, default)
+        self.check(group)
+        if any(("param_names" in group) != ("param_names" in g) for g in self.param_groups):
+            raise ValueError("all optimizer param groups should be with/without names")
+        if len(set(params)) != len(params):
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause "
+                          "an error. Here each is updated once a step.", stacklevel=3)
+        if not set(params).isdisjoint(chain.from_iterable(g["params"] for g in self.param_groups)):
+            raise ValueError("some parameters appear in more than one parameter group")
+        self.param_groups.append(group)
+
+    def check(self,
+        group: dict, # A complete group, or the defaults
+    ) -> None:
+        """Raise ValueError where a hyperparameter is out of range; an optimizer adds its own conditions.
+
+        Parameters
+        ----------
+        group : dict
+            A complete group, or the defaults
+        """
+        check_hyperparameters(group)
+        if group.get("fused") and group.get("foreach"):
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
+        for name, reason in (("capturable", "there is no graph capture: a step is a plain call on arrays"),
+                             ("differentiable", "a step writes into arrays, which no gradient flows through")):
+            if group.get(name): raise ValueError(f"{name}=True is not supported: {reason}")
+
+    @staticmethod
+    def _name(group, k, i):
+        return group["param_names"][i] if "param_names" in group else f"parameter {i} of group {k}"
 
 # %% ../nbs/03_optimizer.ipynb #8ba71fc8
 class RemovableHandle:
@@ -208,13 +258,25 @@ _global_post: OrderedDict = OrderedDict()
 def register_optimizer_step_pre_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
 ) -> RemovableHandle:
-    "Call `hook` before every step of every optimizer."
+    """Call `hook` before every step of every optimizer.
+
+    Parameters
+    ----------
+    hook
+        `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
+    """
     return RemovableHandle(_global_pre, hook)
 
 def register_optimizer_step_post_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None
 ) -> RemovableHandle:
-    "Call `hook` after every step of every optimizer."
+    """Call `hook` after every step of every optimizer.
+
+    Parameters
+    ----------
+    hook
+        `hook(optimizer, args, kwargs)` -> None
+    """
     return RemovableHandle(_global_post, hook)
 
 # %% ../nbs/03_optimizer.ipynb #aebb40e2
@@ -295,13 +357,57 @@ def saved_groups(
         found.append(new)
     return found
 
-def buffer_shapes(
-    buffers: tuple | dict, # Names of buffers, or name → function of the parameter's shape
-    shape: tuple, # The parameter's
-) -> dict[str, tuple]: # name → the buffer's shape
-    "The shape of each buffer of a parameter."
-    if isinstance(buffers, dict): return {name: tuple(f(shape)) for name, f in buffers.items()}
-    return dict.fromkeys(buffers, shape)
+class _Saving:
+    "state_dict and load_state_dict, in torch's format, holding copies."
+    def state_dict(self) -> dict:
+        "A copy of all state and hyperparameters; parameters are numbered in the order of the groups."
+        for hook in self._save_pre.values(): hook(self)
+        number = {}
+        for p in chain.from_iterable(g["params"] for g in self.param_groups): number.setdefault(p, len(number))
+        saved = {
+            "state": {number.get(p, p): {k: _own(v) for k, v in s.items()} for p, s in self.state.items()},
+            "param_groups": [{k: _own(v) for k, v in g.items() if k != "params"}
+                             | {"params": [number[p] for p in g["params"]]} for g in self.param_groups]}
+        for hook in self._save_post.values():
+            if (result := hook(self, saved)) is not None: saved = result
+        return saved
+
+    def load_state_dict(self,
+        state_dict: dict, # What `state_dict` returned, here or in torch (its tensors as they are, or as arrays)
+    ) -> None:
+        """Copy state and hyperparameters in, parameters matched by position, not by name. On an error nothing changes.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned, here or in torch (its tensors as they are, or as arrays)
+        """
+        state_dict = dict(state_dict)  # a hook may edit it
+        for hook in self._load_pre.values():
+            if (result := hook(self, state_dict)) is not None: state_dict = result
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved, self.param_groups)):
+            raise ValueError("loaded state dict contains a parameter group that doesn't match "
+                             "the size of optimizer's group")
+        groups, owner = [], {}
+        for k, (s, g) in enumerate(zip(saved, self.param_groups)):
+            new = {key: _own(v) for key, v in s.items() if key != "params"} | {"params": g["params"]}
+            if "param_names" in g: new["param_names"] = g["param_names"]
+            for key, default in self.defaults.items(): new.setdefault(key, g.get(key, default))
+            self.check(new)
+            groups.append(new)
+            owner.update((n, (p, new, self._name(new, k, i))) for i, (n, p) in enumerate(zip(s["params"], g["params"])))
+        state = defaultdict(dict)
+        for n, entries in state_dict["state"].items():
+            if n not in owner: state[n] = {key: _own(v) for key, v in entries.items()}; continue
+            p, group, name = owner[n]
+            buffers = self.rule_for(group)[1]
+            state[p] = {key: _fit(key, v, p, buffers, name) for key, v in entries.items()}
+        self.state, self.param_groups = state, groups
+        self._forget()
+        for hook in self._load_post.values(): hook(self)
 
 # %% ../nbs/03_optimizer.ipynb #920d75f7
 _grad, _data, _step = attrgetter("grad"), attrgetter("data"), itemgetter("step")
@@ -405,17 +511,19 @@ def enter(
     part.params = part.states = part.pending = ()
 
 # %% ../nbs/03_optimizer.ipynb #d393c890
-class Optimizer:
+class Optimizer(_Planning, _Groups, _Saving, _Hooks):
     """Base of all optimizers: torch.optim.Optimizer's contract, for arrays.
 
-    A subclass gives `rule` and `buffers`, or `rule_for`, and `coefficients`."""
-    rule: Any = None  # the update, made with `fused` or `whole`
-    buffers: Any = ()  # names in `state` of the arrays that the rule takes after g and p
-    storages: dict[str, Storage] = {}  # buffers that are not kept as floats
-    tracks_step: bool = True  # keep the number of steps in state["step"]?
-    defaults: dict[str, Any]
-    param_groups: list[dict[str, Any]]
-    state: defaultdict[Any, dict[str, Any]]
+    Parameters
+    ----------
+    params
+        Tensors, (name, Tensor) pairs, or dicts with "params" and the hyperparameters of a group
+    defaults : dict
+        Hyperparameters of a group that does not give its own
+    """
+    rule = None  # the update of one element, made with `fused`
+    buffers = ()  # names in `state` of the arrays that the rule takes after g and p
+    tracks_step = True  # keep the number of steps in state["step"]?
 
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs, or dicts with "params" and settings
@@ -444,19 +552,35 @@ class Optimizer:
         "The rule for this group and the names of its buffers."
         return self.rule, self.buffers
 
-    def parts(self, group: dict) -> list[tuple]:
-        """Which rule updates which parameters of this group: (rule, buffers, parameters) of each.
+    def decay(self, group: dict) -> tuple: # (l2, keep)
+        """Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p. None by default.
 
-        Buffers are names, or name → function of the parameter's shape where theirs differs."""
-        return [(*self.rule_for(group), group["params"])]
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
+        return 0, 1
 
     def coefficients(self,
         group: dict, # Hyperparameters
-        t: int, # Number of this step, from 1; without `tracks_step`, 1 for the first, then 2
-    ) -> dict[str, Any]: # Name to value of the rule's coefficients
-        "The rule's coefficients for step `t`, in double precision."
-        raise NotImplementedError(f"{type(self).__name__} does not say how its rule's coefficients "
-                                  "follow from a group")
+        t: int, # Number of this step, from 1; without `tracks_step`, 1 for the first and 2 for the rest
+    ) -> dict: # Name to value of the rule's scalars
+        """The rule's scalars for step `t`, in double precision.
+
+        Parameters
+        ----------
+        group : dict
+            Hyperparameters
+        t : int
+            Number of this step, from 1; without `tracks_step`, 1 for the first and 2 for the rest
+
+        Returns
+        -------
+        dict
+            Name to value of the rule's scalars
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how its rule's scalars follow from a group")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
         "Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p."
@@ -487,9 +611,15 @@ class Optimizer:
 
     @with_hooks
     def step(self,
-        closure: Callable | None = None, # Called first, to recompute the loss and the gradients
-    ) -> Any: # What `closure` returned, or None
-        "Update every parameter that has a gradient. An error changes no parameter and no state."
+        closure=None, # Called first, to recompute the loss and the gradients
+    ): # What `closure` returned, or None
+        """Update every parameter that has a gradient. An error changes no parameter and no state.
+
+        Parameters
+        ----------
+        closure
+            Called first, to recompute the loss and the gradients
+        """
         loss = None
         if closure is not None:
             with enable_grad(): loss = closure()
@@ -545,7 +675,13 @@ class Optimizer:
     def zero_grad(self,
         set_to_none: bool = True, # Drop the gradient arrays instead of filling them with zeros?
     ) -> None:
-        "Forget all gradients."
+        """Forget all gradients.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Drop the gradient arrays instead of filling them with zeros?
+        """
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             if p.grad is None: continue
             if set_to_none: p.grad = None

@@ -64,7 +64,18 @@ def colors(
 ) -> dict[str, str]: # label → hex colour
     """One colour for each label: an optimizer has the same on every page, all labels of one figure differ.
 
-    The first name found in a label decides; one without, or whose colour is taken, gets the next free colour."""
+    The first name found in a label decides; one without, or whose colour is taken, gets the next free colour.
+
+    Parameters
+    ----------
+    labels
+        labels of the lines, for example `['SGD', 'Adam, lr = 0.1']`
+
+    Returns
+    -------
+    dict[str, str]
+        label → hex colour
+    """
     picked = {}
     for label in labels:
         key = next((k for k in _LABELS if re.search(rf'\b{k}\b', str(label).lower())), None)
@@ -76,7 +87,23 @@ def colors(
 # %% ../nbs/05_plot.ipynb #2e1d8e94
 @dataclass(repr=False)
 class Trace:
-    "What happened in a run of `n` steps; shorter than asked for where the run diverged."
+    """What happened in a run of `n` steps; shorter than asked for where the run diverged.
+
+    Parameters
+    ----------
+    path : np.ndarray
+        parameters, (n+1, d): the start and the position after each step
+    loss : np.ndarray
+        exact objective along the path, (n+1,): free of gradient noise
+    grad : np.ndarray
+        gradient the optimizer was given at each step, (n, d)
+    lr : np.ndarray
+        learning rate of each step, (n,)
+    state : dict[str, np.ndarray]
+        buffer name → its value after each step, (n, d); NaN before it exists
+    diverged : bool, default False
+        whether the run met a value that is not finite, and stopped
+    """
     path: np.ndarray # parameters, (n+1, d): the start and the position after each step
     loss: np.ndarray # exact objective along the path, (n+1,): free of gradient noise
     grad: np.ndarray # gradient the optimizer was given at each step, (n, d)
@@ -97,7 +124,21 @@ def trace(
     start=None, # where to start, (d,); default `problem.start`
     make_scheduler: Callable | None = None, # optimizer → scheduler, stepped after each step
 ) -> Trace:
-    "Run an optimizer from a copy of the start and record the path, the loss, the gradients and its state."
+    """Run an optimizer from a copy of the start and record the path, the loss, the gradients and its state.
+
+    Parameters
+    ----------
+    problem : Problem
+        the objective; its noise, if any, is seeded anew
+    make_optimizer : Callable
+        list of parameters → optimizer, for example `lambda ps: Adam(ps, lr=0.1)`
+    steps : int
+        budget: number of steps, one gradient each
+    start
+        where to start, (d,); default `problem.start`
+    make_scheduler : Callable | None, default None
+        optimizer → scheduler, stepped after each step
+    """
     start = np.array(problem.start if start is None else start, dtype=float)
     if start.shape != problem.start.shape:
         raise ValueError(f'{problem.name}: start must have shape {problem.start.shape}, got {start.shape}')
@@ -159,7 +200,19 @@ def contours(
 ) -> plt.Axes:
     """Contours of a problem with trajectories on it: ring = start, star = minimum, dot = a step.
 
-    Contours are spaced evenly in the logarithm of the height above the minimum. Long runs get a dot every few steps."""
+    Contours are spaced evenly in the logarithm of the height above the minimum. Long runs get a dot every few steps.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    traces : dict[str, Trace] | None, default None
+        label → trace; none draws the surface only
+    ax
+        axes to draw on; default a new figure
+    legend : bool, default True
+        label the trajectories
+    """
     if ax is None: ax = plt.subplots(figsize=(7, 4))[1]
     traces = traces or {}
     _surface(problem, ax)
@@ -182,7 +235,26 @@ def race(
 ) -> dict[str, Trace]: # label → trace
     """Run optimizers from one start on one budget and draw their paths (left) and their losses (right).
 
-    The right axis is the height above the minimum, in logarithm, cut at 1e-16."""
+    The right axis is the height above the minimum, in logarithm, cut at 1e-16.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    optimizers : dict[str, Callable]
+        label → (list of parameters → optimizer)
+    steps : int
+        budget of each
+    start
+        common start, (2,); default `problem.start`
+    make_scheduler : Callable | None, default None
+        optimizer → scheduler, the same for all
+
+    Returns
+    -------
+    dict[str, Trace]
+        label → trace
+    """
     aspect = np.divide(*[high - low for low, high in _bounds(problem)[::-1]])
     traces = {k: trace(problem, make, steps, start, make_scheduler) for k, make in optimizers.items()}
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 0.9 + 2.8 * aspect))
@@ -204,7 +276,27 @@ def curves(
     legend: bool = True, # label the lines
     **style, # further options of `ax.plot`, for example `drawstyle='steps-post'`
 ) -> plt.Axes:
-    "Lines on one pair of axes, in the colours of their labels."
+    """Lines on one pair of axes, in the colours of their labels.
+
+    Parameters
+    ----------
+    lines : dict
+        label → y values (n,), or a pair (x, y)
+    xlabel : str, default 'step'
+        what the horizontal axis counts
+    ylabel : str, default 'loss'
+        what the vertical axis shows
+    logy : bool, default False
+        logarithmic vertical axis
+    logx : bool, default False
+        logarithmic horizontal axis
+    ax
+        axes to draw on; default a new figure
+    legend : bool, default True
+        label the lines
+    **style
+        further options of `ax.plot`, for example `drawstyle='steps-post'`
+    """
     if ax is None: ax = plt.subplots()[1]
     for label, color in colors(lines).items():
         y = lines[label]
@@ -225,7 +317,24 @@ def lr_curve(
 ) -> np.ndarray: # the axes: one, or two with momentum
     """Learning rate used by each step 0 … `steps`-1, and momentum where it moves.
 
-    Without a `make_optimizer` the initial learning rate is 1, so that the curve is a multiple of it."""
+    Without a `make_optimizer` the initial learning rate is 1, so that the curve is a multiple of it.
+
+    Parameters
+    ----------
+    schedules : dict
+        label → (optimizer → scheduler), or a pair (make_optimizer, make_scheduler)
+    steps : int
+        how many steps to follow
+    momentum : bool | None, default None
+        draw momentum (or β₁) below; default: where a schedule moves it
+    logy : bool, default False
+        logarithmic learning-rate axis
+
+    Returns
+    -------
+    np.ndarray
+        the axes: one, or two with momentum
+    """
     lrs, momenta = {}, {}
     for label, make in schedules.items():
         make_optimizer, make_scheduler = make if isinstance(make, tuple) else (_idle, make)
@@ -250,7 +359,22 @@ def states(
     names: list[str] | None = None, # buffers to draw; default all
     title: str = '', # above the figure
 ) -> np.ndarray: # the axes, one for the gradient and one for each buffer
-    "The gradient and each state buffer against the step; a buffer that is positive over decades gets a log axis."
+    """The gradient and each state buffer against the step; a buffer that is positive over decades gets a log axis.
+
+    Parameters
+    ----------
+    record : Trace
+        a run of `trace`
+    names : list[str] | None, default None
+        buffers to draw; default all
+    title : str, default ''
+        above the figure
+
+    Returns
+    -------
+    np.ndarray
+        the axes, one for the gradient and one for each buffer
+    """
     names = list(record.state) if names is None else names
     if missing := [k for k in names if k not in record.state]:
         raise KeyError(f'no state {missing} in this trace: it has {list(record.state)}')
@@ -281,7 +405,35 @@ def heatmap(
     vmax: float | None = None, # value of the lightest colour; default the largest
     ax=None, # axes to draw on; default a new figure
 ) -> plt.Axes:
-    "A measured map with the predicted boundary drawn over it: the two should agree."
+    """A measured map with the predicted boundary drawn over it: the two should agree.
+
+    Parameters
+    ----------
+    x
+        columns, (m,)
+    y
+        rows, (n,)
+    values
+        what was measured, (n, m); NaN (diverged) stays grey
+    xlabel : str, default ''
+        what the columns are
+    ylabel : str, default ''
+        what the rows are
+    label : str, default ''
+        what the colours show
+    boundary : dict | None, default None
+        label → theory: a function x → y, or a pair of arrays (x, y)
+    logx : bool, default False
+        logarithmic horizontal axis
+    logy : bool, default False
+        logarithmic vertical axis
+    vmin : float | None, default None
+        value of the darkest colour; default the smallest
+    vmax : float | None, default None
+        value of the lightest colour; default the largest
+    ax
+        axes to draw on; default a new figure
+    """
     x, y, values = map(np.asarray, (x, y, values))
     if values.shape != (len(y), len(x)):
         raise ValueError(f'values must have shape (len(y), len(x)) = {(len(y), len(x))}, got {values.shape}')
@@ -341,7 +493,24 @@ def animate(
     frames: int = 40, # number of frames, spread evenly over the longest run
     fps: int = 10, # frames a second
 ) -> Animation: # HTML that shows itself in a notebook
-    "Trajectories growing step by step, as a small player that works offline; before it is played it shows the end."
+    """Trajectories growing step by step, as a small player that works offline; before it is played it shows the end.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    traces : dict[str, Trace]
+        label → trace
+    frames : int, default 40
+        number of frames, spread evenly over the longest run
+    fps : int, default 10
+        frames a second
+
+    Returns
+    -------
+    Animation
+        HTML that shows itself in a notebook
+    """
     fig = Figure(figsize=(6, 3.6), dpi=100)
     canvas, ax = FigureCanvasAgg(fig), fig.subplots()
     contours(problem, traces, ax)

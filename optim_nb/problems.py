@@ -20,7 +20,37 @@ class Problem:
     """An objective with known minima: call it on a `Tensor` to differentiate it, on arrays to evaluate it.
 
     On a `Tensor` of shape (d,) it gives a scalar `Tensor`, with fresh gradient noise where the problem has noise.
-    On an array of shape (..., d) it gives the exact values, of shape (...)."""
+    On an array of shape (..., d) it gives the exact values, of shape (...).
+
+    Parameters
+    ----------
+    name : str
+        title for pictures
+    f : Callable
+        formula: `Tensor` of shape (..., d) → `Tensor` of shape (...)
+    g : Callable
+        gradient by hand: array (..., d) → array (..., d)
+    start : np.ndarray
+        the customary first point, (d,)
+    minima : np.ndarray
+        all global minima, (k, d)
+    fmin : float, default 0.0
+        value at the minima
+    bounds : tuple | None, default None
+        ((low, high) of θ₁, (low, high) of θ₂) for drawing; None where d ≠ 2
+    h : Callable | None, default None
+        Hessian by hand: array (..., d) → array (..., d, d)
+    L : float | None, default None
+        smoothness: largest curvature anywhere; None where unbounded
+    mu : float | None, default None
+        strong convexity: smallest curvature anywhere; None where not convex
+    levels : np.ndarray | None, default None
+        contour values where logarithmic spacing does not suit
+    sigma : float, default 0.0
+        standard deviation of the gradient noise, each coordinate
+    seed : int, default 0
+        of the noise
+    """
     name: str # title for pictures
     f: Callable # formula: `Tensor` of shape (..., d) → `Tensor` of shape (...)
     g: Callable # gradient by hand: array (..., d) → array (..., d)
@@ -102,14 +132,28 @@ def ellipse(
     kappa: float = 20.0, # condition number κ = L/μ, at least 1
     angle: float = 30.0, # direction of the flat axis, in degrees
 ) -> Problem:
-    "A rotated, ill-conditioned quadratic: curvature 1 along the valley, `kappa` across it."
+    """A rotated, ill-conditioned quadratic: curvature 1 along the valley, `kappa` across it.
+
+    Parameters
+    ----------
+    kappa : float, default 20.0
+        condition number κ = L/μ, at least 1
+    angle : float, default 30.0
+        direction of the flat axis, in degrees
+    """
     return _quadratic(f'ellipse, κ = {kappa:g}', _rotated(kappa, angle), (-1.2, -1.3), ((-2, 2), (-1.5, 1.5)))
 
 # %% ../nbs/04_problems.ipynb #bbc09c7b
 def rosenbrock(
     n: int = 2, # number of parameters, at least 2
 ) -> Problem:
-    "Rosenbrock's curved valley, in any dimension."
+    """Rosenbrock's curved valley, in any dimension.
+
+    Parameters
+    ----------
+    n : int, default 2
+        number of parameters, at least 2
+    """
     if n < 2: raise ValueError(f'rosenbrock needs n >= 2, got {n}')
     def f(p):
         x, y = p[..., :-1], p[..., 1:]
@@ -189,7 +233,19 @@ def noisy_quadratic(
     sigma: float = 1.0, # standard deviation of the gradient noise, each coordinate
     seed: int = 0, # of the noise
 ) -> Problem:
-    "A quadratic whose gradient comes with Gaussian noise of variance `sigma`²."
+    """A quadratic whose gradient comes with Gaussian noise of variance `sigma`².
+
+    Parameters
+    ----------
+    kappa : float, default 5.0
+        condition number κ = L/μ, at least 1
+    angle : float, default 30.0
+        direction of the flat axis, in degrees
+    sigma : float, default 1.0
+        standard deviation of the gradient noise, each coordinate
+    seed : int, default 0
+        of the noise
+    """
     if sigma < 0: raise ValueError(f'sigma must not be negative, got {sigma}')
     return _quadratic(f'noisy quadratic, σ = {sigma:g}', _rotated(kappa, angle), (-1.6, -1.2), ((-2, 2), (-1.5, 1.5)),
                       sigma=sigma, seed=seed)
@@ -207,7 +263,20 @@ def logistic_data(
     n: int = 80, # number of observations, half of each class
     seed: int = 0, # of the data
 ) -> tuple[np.ndarray, np.ndarray]: # features with a column of ones (n, 2), labels in {0, 1} (n,)
-    "One feature, two overlapping Gaussian classes around 0 and 2."
+    """One feature, two overlapping Gaussian classes around 0 and 2.
+
+    Parameters
+    ----------
+    n : int, default 80
+        number of observations, half of each class
+    seed : int, default 0
+        of the data
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        features with a column of ones (n, 2), labels in {0, 1} (n,)
+    """
     y = np.arange(n) % 2
     x = np.random.default_rng(seed).normal(2 * y, 1)
     return np.stack([x, np.ones(n)], -1), y
@@ -216,7 +285,15 @@ def logistic(
     n: int = 80, # number of observations
     seed: int = 0, # of the data
 ) -> Problem:
-    "Logistic regression with a slope and an intercept: convex, its optimum found by Newton's method."
+    """Logistic regression with a slope and an intercept: convex, its optimum found by Newton's method.
+
+    Parameters
+    ----------
+    n : int, default 80
+        number of observations
+    seed : int, default 0
+        of the data
+    """
     X, y = logistic_data(n, seed)
     def f(p):
         z = p[..., :1] * X[:, 0].astype(p.dtype) + p[..., 1:]
@@ -242,7 +319,20 @@ def best(
     """Search a grid for the lowest score, and refuse a winner at the edge of any of the grids.
 
     Raises ValueError where the winner, or a setting as good, lies at an end of a grid (unless that end is 0): widen the grid.
-    Raises ValueError where no score is finite, or where a grid is not ascending or has fewer than three values."""
+    Raises ValueError where no score is finite, or where a grid is not ascending or has fewer than three values.
+
+    Parameters
+    ----------
+    score : Callable
+        called with one setting of each grid, by name → a number, the lower the better; NaN counts as ∞
+    **grids
+        name → values to try, ascending
+
+    Returns
+    -------
+    tuple[dict, float]
+        the best settings by name, and their score
+    """
     for name, values in grids.items():
         if len(values) < 3 or not (np.diff(values) > 0).all(): raise ValueError(f'{name}: a grid needs three values or more, ascending')
     names, found = list(grids), {}

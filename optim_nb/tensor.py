@@ -19,7 +19,15 @@ from operator import attrgetter
 _clock = itertools.count()
 
 class Tensor:
-    "An ndarray that remembers how it was computed, so that `backward` can differentiate it."
+    """An ndarray that remembers how it was computed, so that `backward` can differentiate it.
+
+    Parameters
+    ----------
+    data
+        ndarray (shared, not copied), number or nested list, as `np.asarray` reads them
+    requires_grad
+        whether `backward` should leave a gradient in `.grad`
+    """
     __slots__ = ('_data', '_grad', '_requires_grad', '_edges', '_op', '_time', '__weakref__')
     __array_ufunc__ = None             # `ndarray + Tensor` is left to Tensor.__radd__
     __hash__ = object.__hash__         # by identity, although == compares elements
@@ -96,7 +104,13 @@ def is_grad_enabled() -> bool:
 def grad_mode(
     recording,  # whether operations inside the `with` block, or the decorated function, are recorded
 ):
-    "Switch recording on or off for this thread, and back on leaving, whatever happens inside."
+    """Switch recording on or off for this thread, and back on leaving, whatever happens inside.
+
+    Parameters
+    ----------
+    recording
+        whether operations inside the `with` block, or the decorated function, are recorded
+    """
     before, _mode.recording = _mode.recording, recording
     try: yield
     finally: _mode.recording = before
@@ -113,7 +127,13 @@ def enable_grad():
 def op(
     f,  # function of arrays that returns `(value, vjp_1, vjp_2, …)`, one vjp (or None) per differentiable argument
 ):
-    "Lift a rule on arrays to Tensors: compute its value, and note for each input the vjp that leads back to it."
+    """Lift a rule on arrays to Tensors: compute its value, and note for each input the vjp that leads back to it.
+
+    Parameters
+    ----------
+    f
+        function of arrays that returns `(value, vjp_1, vjp_2, …)`, one vjp (or None) per differentiable argument
+    """
     name = f.__name__.strip('_')
     @wraps(f)
     def lifted(*args, **options):
@@ -130,7 +150,15 @@ def unbroadcast(
     g,      # gradient with respect to the broadcast array
     shape,  # shape before broadcasting
 ):
-    "Sum `g` over the axes that broadcasting to `g.shape` added or stretched: the adjoint of `np.broadcast_to`."
+    """Sum `g` over the axes that broadcasting to `g.shape` added or stretched: the adjoint of `np.broadcast_to`.
+
+    Parameters
+    ----------
+    g
+        gradient with respect to the broadcast array
+    shape
+        shape before broadcasting
+    """
     if g.shape == shape: return g
     new = g.ndim - len(shape)
     axes = tuple(i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n)
@@ -187,7 +215,13 @@ def _accumulate(leaf, g):
 def backward(self:Tensor,
     gradient=None,  # array of this Tensor's shape to start from; a single element starts from 1 without it
 ):
-    "Add the gradient of this Tensor to the `.grad` of every leaf it depends on, and free the graph."
+    """Add the gradient of this Tensor to the `.grad` of every leaf it depends on, and free the graph.
+
+    Parameters
+    ----------
+    gradient
+        array of this Tensor's shape to start from; a single element starts from 1 without it
+    """
     grads = {self: _seed(self, gradient)}
     for t in _tape(self):
         g = grads.pop(t)
@@ -370,7 +404,17 @@ def gather(
     axis,   # axis that `index` picks along
     index,  # integers, with as many axes as `x`
 ):
-    "`out[i, j, k] = x[i, index[i, j, k], k]`, here for `axis=1` of three."
+    """`out[i, j, k] = x[i, index[i, j, k], k]`, here for `axis=1` of three.
+
+    Parameters
+    ----------
+    x
+        Tensor
+    axis
+        axis that `index` picks along
+    index
+        integers, with as many axes as `x`
+    """
     index = np.asarray(_unwrap(index))
     grid = list(np.indices(index.shape, sparse=True))
     grid[axis] = index
@@ -406,7 +450,15 @@ def nll_loss(
     log_probs,  # (n, classes), as `log_softmax` returns
     target,     # (n,) integers in [0, classes)
 ):
-    "Mean negative log-likelihood of the target classes."
+    """Mean negative log-likelihood of the target classes.
+
+    Parameters
+    ----------
+    log_probs
+        (n, classes), as `log_softmax` returns
+    target
+        (n,) integers in [0, classes)
+    """
     target = np.asarray(_unwrap(target))
     bad = target[(target < 0) | (target >= log_probs.shape[1])]
     if bad.size: raise IndexError(f"Target {bad[0]} is out of bounds.")
@@ -416,7 +468,15 @@ def cross_entropy(
     logits,  # (n, classes), any real numbers
     target,  # (n,) integers in [0, classes)
 ):
-    "`nll_loss` of the softmax of `logits`, computed without overflow."
+    """`nll_loss` of the softmax of `logits`, computed without overflow.
+
+    Parameters
+    ----------
+    logits
+        (n, classes), any real numbers
+    target
+        (n,) integers in [0, classes)
+    """
     return nll_loss(log_softmax(logits, 1), target)
 
 # %% ../nbs/00_tensor.ipynb #d9276b95

@@ -56,10 +56,23 @@ def warns_outside_step(get_lr: Callable) -> Callable:
 class LRScheduler:
     """Base of all schedulers: sets the lr of every group at construction, and anew at each `step`.
 
-    A subclass gives `get_lr`, and where there is a closed form `_get_closed_form_lr`."""
-    optimizer: Optimizer
-    base_lrs: list
-    last_epoch: int
+    def load_state_dict(self,
+        state_dict: dict, # What `state_dict` returned, here or in torch
+    ) -> None:
+        """Copy a saved state in. Writes nothing to the optimizer: load its state dict too, and both will agree.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returned, here or in torch
+        """
+        if len(state_dict.get("base_lrs", ())) > len(self.optimizer.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        self.__dict__.update(deepcopy(state_dict))
+
+# %% ../../nbs/lr_scheduler/00_base.ipynb #14b8a275
+class _Moving:
+    "From the formula to the groups."
     _is_initial = _get_lr_called_within_step = False
 
     def __init__(self,
@@ -133,14 +146,29 @@ class LRScheduler:
             for key, value in new.items(): g[key] = detached(value, g[key])
         self._last_lr = [detached(g["lr"]) for g in groups]
 
-    def _check_values(self, values, groups):
-        if len(values) != len(groups):
-            raise ValueError(f"{type(self).__name__} gave {len(values)} lr for {len(groups)} groups")
-        for k, (new, group) in enumerate(zip(values, groups)):
-            for key in new:
-                if key not in group:
-                    raise KeyError(f"{type(self).__name__} schedules {key!r}, which group {k} of "
-                                   f"{type(self.optimizer).__name__} does not have")
+# %% ../../nbs/lr_scheduler/00_base.ipynb #d832c5df
+class LRScheduler(_Moving, _Saving):
+    """Base of all schedulers: sets the lr of every parameter group at construction, and anew at each `step`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' lr is what moves
+    last_epoch : int, default -1
+        Index of the last step done: -1 starts afresh; else groups need their `initial_lr`
+    """
+    def __init__(self,
+        optimizer: Optimizer, # Its groups' lr is what moves
+        last_epoch: int = -1, # Index of the last step done: -1 starts afresh; else groups need their `initial_lr`
+    ):
+        if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+        for i, group in enumerate(optimizer.param_groups):
+            if last_epoch != -1 and "initial_lr" not in group:
+                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with "
+                               "last_epoch >= 0. Load the optimizer's state dict first, or start with last_epoch=-1.")
+        self.optimizer, self.base_lrs = optimizer, []
+        self._admit_groups()
+        self._initial_step(last_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         "A copy of every attribute except the optimizer, which saves lr and `initial_lr` itself."
@@ -149,7 +177,14 @@ class LRScheduler:
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
-        "Copy a saved state in. Load the optimizer's too: nothing is written to it here."
-        if len(state_dict.get("base_lrs", ())) > len(self.optimizer.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
-        self.__dict__.update(deepcopy(state_dict))
+        """Set the lr of every group for the next step; call it after `optimizer.step()`. An error changes nothing.
+
+        Parameters
+        ----------
+        epoch : int | None, default None
+            Deprecated: go to this t by the closed form, instead of one step on
+        """
+        if self._step_count == 1 and not self.optimizer._opt_called: warnings.warn(_ORDER, stacklevel=2)
+        if epoch is not None: warnings.warn(_EPOCH, stacklevel=2)
+        self._update_lr(epoch)
+        self._step_count += 1

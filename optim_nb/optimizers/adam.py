@@ -32,7 +32,35 @@ def amsgrad_rule(g, p, m, v, vmax, w1, beta2, w2, step_size, eps, inv_sqrt_bc2):
 
 # %% ../../nbs/optimizers/02_adam.ipynb #2d645e66
 class Adam(Optimizer):
-    "Adam: a moving average of the gradient over the root of one of its square; optionally AMSGrad."
+    """Adam: a moving average of the gradient over the root of one of its square; optionally AMSGrad.
+
+    Parameters
+    ----------
+    params
+        Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
+    lr
+        η, learning rate: about how far each parameter moves in a step, at least 0
+    betas
+        (β₁, β₂), decay of the averages of g and g², each in [0, 1)
+    eps
+        ε, added to √v̂, at least 0; in units of the gradient
+    weight_decay
+        λ, L2 penalty in the gradient (7), at least 0
+    amsgrad
+        Divide by the largest v so far (9)?
+    foreach
+        Accepted for torch's sake: every step is fused
+    maximize
+        Climb instead of descend?
+    capturable
+        Not supported, must be False
+    differentiable
+        Not supported, must be False
+    fused
+        Accepted for torch's sake: every step is fused
+    decoupled_weight_decay
+        Shrink the parameters (8) instead of (7), as `AdamW` does?
+    """
     def __init__(self,
         params, # Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
         lr=1e-3, # η, learning rate: about how far each parameter moves in a step, at least 0

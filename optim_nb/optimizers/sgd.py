@@ -27,7 +27,31 @@ def momentum_rule(g, p, b, lr, beta, w, nesterov):
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #f4680832
 class SGD(Optimizer):
-    "Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay where asked for."
+    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay where asked for.
+
+    Parameters
+    ----------
+    params
+        Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
+    lr
+        η, learning rate: step per unit of gradient, at least 0
+    momentum
+        β, how much of the buffer survives a step (5), at least 0, below 1 to be stable
+    dampening
+        τ, a new gradient enters the buffer with weight 1-τ (5); not at the first step
+    weight_decay
+        λ, L2 penalty in the gradient (12), at least 0
+    nesterov
+        Step along g + βb (11)? Needs momentum and no dampening
+    maximize
+        Climb instead of descend?
+    foreach
+        Accepted for torch's sake: every step is fused
+    differentiable
+        Not supported, must be False
+    fused
+        Accepted for torch's sake: every step is fused
+    """
     tracks_step = False
 
     def __init__(self,
