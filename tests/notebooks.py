@@ -6,10 +6,9 @@ no second run. What was called is written to build/called, one file for a notebo
 that has no reason in EXCUSED, is an error.
 """
 import ast
-import functools
 import json
 import os
-import re
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -20,7 +19,6 @@ from execnb.shell import CaptureShell
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, CALLED = ROOT / "nbs", ROOT / "build/called"
-EXPORTED = re.compile(r"^\s*#\|\s*export[si]?\b", re.M)
 
 # Pages that do not call all they export yet; one that does must be taken out.
 TODO = set()
@@ -28,23 +26,24 @@ TODO = set()
 EXCUSED = {}
 
 
-def exported(nb):
-    """Name to line of every function in the exported cells of a notebook: {(cell id, first line): qualified name}."""
+def exported(cell):
+    """The functions in a cell that nbdev has read, where it is exported: {qualified name: its syntax tree}."""
     found = {}
-    def visit(node, cell, path):
+    def visit(node, path):
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                name = ".".join([*path, child.name])
-                inner = [*path, child.name]
-                if not isinstance(child, ast.ClassDef):
-                    first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
-                    found[cell.id, first] = name
-                    inner.append("<locals>")
-                visit(child, cell, inner)
-            else: visit(child, cell, path)
-    for cell in nb.cells:
-        if cell.cell_type == "code" and EXPORTED.search(cell.source): visit(ast.parse(cell.source), cell, [])
+            if isinstance(child, ast.ClassDef): visit(child, [*path, child.name])
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                part = next((d.attr for d in child.decorator_list if isinstance(d, ast.Attribute) and d.attr in ("setter", "deleter")), "")
+                name = ".".join(filter(None, [*path, child.name, part]))
+                while name in found: name += "'"  # defined again, as under an `if`
+                found[name] = child
+                visit(child, [*path, child.name, "<locals>"])
+            else: visit(child, path)
+    if getattr(cell, "directives_", {}).keys() & {"export", "exports", "exporti"}: visit(ast.parse(cell.source), [])
     return found
+
+
+def first_line(f): return min([f.lineno, *(d.lineno for d in f.decorator_list)])
 
 
 def relative(path): return Path(path).resolve().relative_to(NBS).as_posix()
@@ -54,7 +53,7 @@ class Watched(CaptureShell):
     """A shell that notes which functions defined in its cells are called."""
     def __init__(self, path, **options):
         super().__init__(path, **options)
-        self.path, self.current, self.cell_of, self.calls = Path(path), None, {}, set()
+        self.path, self.current, self.cell_of, self.wanted, self.calls = Path(path), None, {}, {}, set()
         compiled = self.compile.cache
         def cache(*args, **kwargs):  # IPython names each piece of code that it compiles
             name = compiled(*args, **kwargs)
@@ -64,30 +63,27 @@ class Watched(CaptureShell):
 
     def cell(self, cell, **options):
         self.current = cell.id
-        return super().cell(cell, **options)
-
-    def entered(self, code):
-        if code.co_filename in self.cell_of: self.calls.add((self.cell_of[code.co_filename], code.co_firstlineno))
+        self.wanted |= {name: (cell.id, first_line(f)) for name, f in exported(cell).items()}
+        if self.calls.issuperset(self.wanted.values()): return super().cell(cell, **options)  # nothing to look out for
+        with watch(self.cell_of, self.calls): return super().cell(cell, **options)
 
     def run_all(self, nb, **options):
-        with watch(self.entered): super().run_all(nb, **options)
+        super().run_all(nb, **options)
         file = CALLED / f"{relative(self.path)}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
-        wanted = exported(nb)
-        called = {name: at in self.calls for at, name in wanted.items()}
-        file.write_text(json.dumps(called, indent=1), encoding="utf-8")
+        file.write_text(json.dumps({name: at in self.calls for name, at in self.wanted.items()}, indent=1), encoding="utf-8")
 
 
 class watch:
-    """Call `entered(code)` for every Python function that is entered, in any thread."""
-    def __init__(self, entered): self.entered = entered
+    """Note in `calls` every Python function that is entered, in any thread, and was compiled in a file of `cell_of`."""
+    def __init__(self, cell_of, calls): self.cell_of, self.calls = cell_of, calls
 
     if hasattr(sys, "monitoring"):  # Python 3.12: each function once, then at full speed
         def __enter__(self):
             m = sys.monitoring
             m.use_tool_id(m.COVERAGE_ID, "notebooks")
             def start(code, offset):
-                self.entered(code)
+                if code.co_filename in self.cell_of: self.calls.add((self.cell_of[code.co_filename], code.co_firstlineno))
                 return m.DISABLE
             m.register_callback(m.COVERAGE_ID, m.events.PY_START, start)
             m.set_events(m.COVERAGE_ID, m.events.PY_START)
@@ -97,7 +93,10 @@ class watch:
             sys.monitoring.free_tool_id(sys.monitoring.COVERAGE_ID)
     else:
         def __enter__(self):
-            def trace(frame, event, arg): self.entered(frame.f_code)  # None: no line of it is traced
+            cell_of, calls = self.cell_of, self.calls
+            def trace(frame, event, arg):  # returns None: no line of the function is traced
+                code = frame.f_code
+                if code.co_filename in cell_of: calls.add((cell_of[code.co_filename], code.co_firstlineno))
             threading.settrace(trace)
             sys.settrace(trace)
 
@@ -124,6 +123,7 @@ def never_called(name):
 
 
 def main(path=None):
+    shutil.rmtree(CALLED, ignore_errors=True)
     nbdev.test.test_nb = test_nb
     nbdev.test.nbdev_test(path=path, n_workers=2, do_print=True)
     failed = False
