@@ -14,7 +14,6 @@ import threading
 from pathlib import Path
 
 import nbdev.test
-from execnb.nbio import read_nb
 from execnb.shell import CaptureShell
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ def numeric(f, arrays, i, h=1e-6):
     "Central differences of the scalar `f(*arrays)` in every element of `arrays[i]`."
     out = np.empty_like(arrays[i])
     for j in np.ndindex(out.shape):
-        def at(step):
+        def at(step, j=j):
             moved = [a.copy() for a in arrays]
             moved[i][j] += step
             return f(*moved)

@@ -31,6 +31,7 @@ assert_type(w.T.reshape(-1).sum(), Tensor)
 assert_type(exp(w).clip(0, 1).max(1, keepdims=True), Tensor)
 assert_type(where(w.data > 0, w, 0.0), Tensor)
 assert_type(stack([w, w]), Tensor)
+assert_type(cross_entropy(x @ w, y), Tensor)
 accuracy = (x @ w.data + b.data).argmax(1) == y
 assert_type(w > 0, np.ndarray)
 rows: list[Tensor] = [row for row in w]
