@@ -1,9 +1,8 @@
 """What is exported and built: modules equal to their notebooks, a wheel, a source distribution, clean notebooks."""
-import json, os, re, shutil, subprocess, sys, tarfile, tempfile, zipfile
+import os, re, shutil, subprocess, sys, tarfile, zipfile
 from configparser import ConfigParser
 from email.parser import Parser
 from importlib.util import find_spec
-from pathlib import Path
 import pytest
 import optim_nb
 from conftest import ROOT, python
