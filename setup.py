@@ -24,9 +24,10 @@ setup(
     classifiers=[
         "Development Status :: 3 - Alpha",
         f"Intended Audience :: {cfg['audience']}",
-        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: {v}" for v in ("3", "3.11", "3.12", "3.13", "3.14")),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Mathematics",
+        "Typing :: Typed",
     ],
     packages=find_packages(include=[f"{cfg['lib_path']}*"]),
     package_data={cfg["lib_path"]: ["py.typed"]},
