@@ -78,7 +78,26 @@ def prepare(
     l2: Any, # λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
     keep: Any, # What is left of the parameter after decoupled decay
 ) -> tuple[Any, Any]: # The gradient and the parameter that the rule gets
-    "What happens before every rule: sign and weight decay."
+    """What happens before every rule: sign and weight decay.
+
+    Parameters
+    ----------
+    g : Any
+        Gradient
+    p : Any
+        Parameter
+    sign : Any
+        1, or -1 to maximize
+    l2 : Any
+        λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
+    keep : Any
+        What is left of the parameter after decoupled decay
+
+    Returns
+    -------
+    tuple[Any, Any]
+        The gradient and the parameter that the rule gets
+    """
     p = keep * p
     g = sign * g
     return (g + l2 * p if l2 else g), p
@@ -108,7 +127,19 @@ def _float_to_bfloat16(x):
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    "A format in which numbers are kept between steps, as unsigned integers that hold their bits."
+    """A format in which numbers are kept between steps, as unsigned integers that hold their bits.
+
+    Parameters
+    ----------
+    name : str
+        appears in the name of the compiled loop
+    dtype : Any
+        NumPy dtype of the arrays that hold it; all bits 0 must mean 0
+    decode : Callable
+        word → float32
+    encode : Callable
+        float → word
+    """
     name: str # appears in the name of the compiled loop
     dtype: Any # NumPy dtype of the arrays that hold it; all bits 0 must mean 0
     decode: Callable # word → float32
@@ -181,19 +212,19 @@ def _text(code: CodeType) -> str:
     return repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, consts))
 
 def fingerprint(
-    f: FunctionType, # A Python function
-) -> int: # CRC-32 of everything that compiling `f` would freeze
-    """Checksum of a function's code, of the functions it calls, and of the constants it reads, to any depth.
+    *functions: FunctionType, # Python functions
+) -> int: # CRC-32 of everything that compiling them would freeze
+    """Checksum of the functions' code, of the functions they call, and of the constants they read.
 
     Parameters
     ----------
-    f : FunctionType
-        A Python function
+    *functions : FunctionType
+        Python functions
 
     Returns
     -------
     int
-        CRC-32 of everything that compiling `f` would freeze
+        CRC-32 of everything that compiling them would freeze
     """
     parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} {read}"
              for function in functions for f, read in _reached(function))
@@ -205,8 +236,8 @@ class Fused:
 
     Parameters
     ----------
-    rule
-        `rule(g, p, *buffers, *scalars) -> (p, *buffers)`, elementwise
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
     """
     def __init__(self,
         rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
@@ -235,34 +266,52 @@ class Fused:
         return f"{self.name}_{crc:08x}_{'parallel' if parallel else 'serial'}{kept}"
 
     def loop(self,
-        parallel: bool=False, # The loop that spreads its tasks over the threads?
-    ): # A Numba dispatcher
+        parallel: bool = False, # The loop that spreads its tasks over the threads?
+        storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
+    ) -> Callable: # A Numba dispatcher
         """The compiled loop, made on first use.
 
         Parameters
         ----------
         parallel : bool, default False
             The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+
+        Returns
+        -------
+        Callable
+            A Numba dispatcher
         """
-        if parallel not in self._loops: self._loops[parallel] = _compile(self, parallel)
-        return self._loops[parallel]
+        storages = storages or (None,) * len(self.arrays)
+        try: return self._loops[parallel, storages]
+        except KeyError: pass
+        return self._loops.setdefault((parallel, storages), _compile(self, parallel, storages))
 
     def source(self,
         parallel: bool = False, # The loop that spreads its tasks over the threads?
         storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
     ) -> str:
-        "Python source of the loop that is compiled around the rule."
+        """Python source of the loop that is compiled around the rule.
+
+        Parameters
+        ----------
+        parallel : bool, default False
+            The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+        """
         return _loop_source(self, parallel, storages or (None,) * len(self.arrays))
 
 def fused(
     rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
 ) -> Fused:
-    """Decorator that lifts a scalar update rule into a NumPy reference and fused kernels.
+    """Decorator that lifts the rule for one element into a NumPy reference and fused kernels.
 
     Parameters
     ----------
-    rule
-        `rule(g, p, *buffers, *scalars) -> (p, *buffers)`, elementwise
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
     """
     return Fused(rule)
 
@@ -305,7 +354,22 @@ def compiled(
     cache: bool = True, # Keep what was compiled on disk?
     **flags: Any, # Numba's, where they differ from `FLAGS`
 ) -> Callable: # A Numba dispatcher
-    "Compile `f` when it is first called, and keep the result where a folder for it can be written."
+    """Compile `f` when it is first called, and keep the result where a folder for it can be written.
+
+    Parameters
+    ----------
+    f : Callable
+        A Python function
+    cache : bool, default True
+        Keep what was compiled on disk?
+    **flags : Any
+        Numba's, where they differ from `FLAGS`
+
+    Returns
+    -------
+    Callable
+        A Numba dispatcher
+    """
     try: return njit(f, cache=cache, **FLAGS | flags)
     except RuntimeError:  # neither this folder nor the user's cache folder is writable
         return njit(f, **FLAGS | flags)
@@ -330,367 +394,5 @@ def _compile(rule, parallel, storages=(), **flags):
     source = rule.source(parallel, storages)
     exec(compile(source, _compile.__code__.co_filename, "exec"), scope)  # Numba caches beside it
     loop = scope[source[4:source.index("(")]]
-    importable = rule.rule.__globals__.get("__name__") in sys.modules  # else no other process could load it
-    flags = dict(parallel=parallel, cache=importable) | FLAGS | flags
-    try: return njit(**flags)(loop)
-    except RuntimeError:  # "no locator available": neither this folder nor the user's cache folder is writable
-        return njit(**flags | dict(cache=False))(loop)
-
-# %% ../nbs/01_kernels.ipynb #3f981914
-_compute_dtype = {np.dtype(d): np.dtype(r) for d, r in dict(f2="f4", f4="f4", f8="f8", c8="f4", c16="f8").items()}
-
-def compute_dtype(
-    dtype: np.dtype, # dtype of a parameter
-) -> np.dtype: # float32 or float64
-    """The real dtype in which a parameter's step is computed: float16 in float32, complex as two reals.
-
-    Parameters
-    ----------
-    dtype : np.dtype
-        dtype of a parameter
-
-    Returns
-    -------
-    np.dtype
-        float32 or float64
-    """
-    try: return _compute_dtype[dtype.newbyteorder("=")]
-    except KeyError: raise TypeError(f"can't optimize dtype {dtype}: only float16, float32, float64, "
-                                     "complex64 and complex128 have an update rule") from None
-
-def _overlaps_itself(a):
-    "Can two indices of `a` reach the same byte?"
-    reach = a.itemsize
-    for stride, n in sorted((abs(s), n) for s, n in zip(a.strides, a.shape) if n > 1):
-        if stride < reach: break
-        reach += stride * (n - 1)
-    else: return False
-    offsets = sum(np.ix_(*(s * np.arange(n) for s, n in zip(a.strides, a.shape))))
-    return bool((np.diff(np.sort(offsets, axis=None)) < a.itemsize).any())
-
-def check_parameter(
-    p, # What is to be updated
-    name: str="parameter", # What to call it in an error
-) -> None:
-    """Raise TypeError or ValueError unless `p` is an array that a step may write to.
-
-    Parameters
-    ----------
-    p
-        What is to be updated
-    name : str, default 'parameter'
-        What to call it in an error
-    """
-    if not isinstance(p, np.ndarray): raise TypeError(f"{name} must hold a NumPy array, got {type(p).__name__}")
-    try: compute_dtype(p.dtype)
-    except TypeError as error: raise TypeError(f"{name}: {error}") from None
-    if not p.flags.writeable: raise ValueError(f"{name} is read-only: a step could not update it")
-    if not p.flags.c_contiguous and p.size and _overlaps_itself(p):
-        raise ValueError(f"{name} has elements that share memory (a broadcast or overlapping view): pass a copy")
-
-def check_gradient(
-    g, # Its gradient
-    p: np.ndarray, # A parameter's array
-    name: str="parameter", # What to call the parameter in an error
-) -> None:
-    """Raise TypeError or RuntimeError unless `g` is an array of the shape and dtype of `p`.
-
-    Parameters
-    ----------
-    g
-        Its gradient
-    p : np.ndarray
-        A parameter's array
-    name : str, default 'parameter'
-        What to call the parameter in an error
-    """
-    if not isinstance(g, np.ndarray): raise TypeError(f"{name}: its grad must be a NumPy array, got {type(g).__name__}")
-    if g.shape != p.shape:
-        raise RuntimeError(f"{name}: grad has shape {g.shape}, but the parameter has shape {p.shape}")
-    if g.dtype != p.dtype and g.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
-        raise RuntimeError(f"{name}: grad has dtype {g.dtype}, but the parameter has dtype {p.dtype}")
-
-# %% ../nbs/01_kernels.ipynb #bc3d9c64
-def _span(a):
-    "First address of `a` and the one after its last."
-    if a.flags.c_contiguous: return (start := address(a)), start + a.nbytes
-    return np.lib.array_utils.byte_bounds(a)
-
-def address(a: np.ndarray) -> int:
-    "Address of the first item of `a`."
-    return a.__array_interface__["data"][0]
-
-def _clashes(rows):
-    "Pairs ((row, column), (row, column)) of arrays that share memory, found in one sweep over their addresses."
-    spans = sorted((*_span(a), r, c) for r, row in enumerate(rows) for c, a in enumerate(row))
-    open_ = []
-    for lo, hi, r, c in spans:
-        open_ = [o for o in open_ if o[0] > lo]
-        for _, s, d in open_:
-            if (c or d) and _share(rows[s][d], rows[r][c]): yield (s, d), (r, c)
-        open_.append((hi, r, c))
-
-def _share(a, b):
-    try: return np.shares_memory(a, b, max_work=10_000)
-    except np.exceptions.TooHardError: return True
-
-# %% ../nbs/01_kernels.ipynb #33c59a63
-def _check_row(rule, row, name, labels):
-    if len(row) != len(rule.arrays):
-        raise TypeError(f"{name}: {rule.name} takes the arrays ({', '.join(rule.arrays)}), got {len(row)} arrays")
-    g, p, *buffers = row
-    check_parameter(p, name)
-    check_gradient(g, p, name)
-    for buffer, label in zip(buffers, labels):
-        check_parameter(buffer, f"{label} of {name}")
-        if buffer.shape != p.shape: raise ValueError(f"{label} of {name} has shape {buffer.shape}, not {p.shape}")
-        if compute_dtype(buffer.dtype) != compute_dtype(p.dtype) or np.iscomplexobj(buffer) != np.iscomplexobj(p):
-            raise TypeError(f"{label} of {name} has dtype {buffer.dtype}, which does not go with {p.dtype}")
-
-def _forbid_overlap(named):
-    "Refuse two written arrays in the same memory; return the rows whose gradient must be copied before the step."
-    borrowed = set()
-    for pair in _clashes([row for row, _, _ in named]):
-        if all(column for _, column in pair):
-            one, other = (named[r][1] if c == 1 else f"{named[r][2][c - 2]} of {named[r][1]}" for r, c in pair)
-            raise ValueError(f"{one} and {other} share memory: one step would write it twice")
-        borrowed |= {row for row, column in pair if column == 0}
-    return borrowed
-
-# %% ../nbs/01_kernels.ipynb #f76edda7
-def _is_plain(a, dtype):
-    "Is `a` one native run of `dtype` (or of pairs of it) that a kernel can take where it lies?"
-    return a.flags.c_contiguous and a.dtype.isnative and a.dtype != np.float16 and a.real.dtype == dtype
-
-def is_turned(
-    p: np.ndarray, # A parameter
-) -> bool:
-    """Is `p` in Fortran order, so that it and what belongs to it are best taken transposed?
-
-    Parameters
-    ----------
-    p : np.ndarray
-        A parameter
-    """
-    return p.flags.f_contiguous and not p.flags.c_contiguous
-
-def _flatten(row, dtype, borrowed):
-    "The arrays of `row` as 1-D runs of `dtype`, and the pairs (array, run) where the run is a copy."
-    if is_turned(row[1]): row = [a.T for a in row]
-    runs, copies = [], []
-    for column, a in enumerate(row):
-        run = a
-        if not _is_plain(a, dtype) or (borrowed and column == 0):
-            run = np.empty(a.shape, np.result_type(dtype, "c8") if np.iscomplexobj(a) else dtype)
-            copies.append((column, a, run))
-        runs.append(run.reshape(-1).view(dtype))
-    return runs, copies
-
-# %% ../nbs/01_kernels.ipynb #46fd2834
-PARALLEL_FROM = 1 << 17  # elements in a call; below, waking the threads costs more than they save
-CHUNK = 1 << 14  # elements of a row of the table: small enough to share out evenly
-_lock = threading.Lock()  # not every Numba threading layer survives two parallel regions at once
-_forked = False  # nor does any of them survive a fork
-
-def _after_fork():
-    global _lock, _forked
-    _lock, _forked = threading.Lock(), True
-
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
-
-# %% ../nbs/01_kernels.ipynb #292b61fb
-class _Spans:
-    "Address ranges that a step writes, sorted, to ask quickly whether gradients touch them."
-    def __init__(self, rows):
-        spans = np.array(sorted(_span(a) for row in rows for a in row), np.int64)
-        self.starts, self.ends = spans[:, 0], np.maximum.accumulate(spans[:, 1])
-
-    def touched_by(self, pointers, ends):
-        "Does any range from `pointers` to `ends` meet one that is written?"
-        after = np.searchsorted(self.starts, ends)
-        return bool((self.ends[after - 1] > pointers).any(where=after > 0))
-
-class _Table:
-    "Where many arrays lie, row by row: a row for every tensor, or for every chunk of it where threads share the work."
-    def __init__(self, runs, dtype, parallel):
-        sizes = np.array([row[0].size for row in runs], np.int64)
-        chunk = CHUNK if parallel else max(sizes.sum(), 1)
-        self.count = -(-sizes // chunk)  # rows of each tensor
-        first = np.concatenate([[0], np.cumsum(self.count)[:-1]])
-        start = (np.arange(self.count.sum()) - np.repeat(first, self.count)) * chunk
-        self.size = np.minimum(np.repeat(sizes, self.count) - start, chunk)
-        self.offset = start * dtype.itemsize
-        pointers = np.array([[address(run) for run in row] for row in runs], np.int64)
-        self.table = np.repeat(pointers, self.count, axis=0) + self.offset[:, None]
-        work = np.concatenate([[0], np.cumsum(self.size + 64)])  # a row costs about as much as 64 elements
-        tasks = 4 * numba.get_num_threads() if parallel else 1
-        self.tasks = np.searchsorted(work, np.linspace(0, work[-1], tasks + 1)).astype(np.int64)
-        self.gradients, self.nbytes = pointers[:, 0], sizes * dtype.itemsize
-        self.written = _Spans([run[1:] for run in runs])
-
-    def point(self, grads):
-        "Take new gradients, unless one shares memory with an array that is written: then return False."
-        pointers = np.array([address(g) for g in grads], np.int64)
-        if self.written.touched_by(pointers, pointers + self.nbytes): return False
-        self.gradients, self.table[:, 0] = pointers, np.repeat(pointers, self.count) + self.offset
-        return True
-
-# %% ../nbs/01_kernels.ipynb #46243e4c
-class Plan:
-    """One call that updates many arrays of one compute dtype: built once, run every step.
-
-    Parameters
-    ----------
-    rule : Fused
-        What to do to each element
-    rows : list
-        Tuples (g, p, *buffers) of arrays; all arrays of a row have p's shape
-    names : list | None, default None
-        What to call the parameters in errors
-    labels : tuple | None, default None
-        What to call their buffers
-    """
-    def __init__(self,
-        rule: Fused, # What to do to each element
-        rows: list, # Tuples (g, p, *buffers) of arrays; all arrays of a row have p's shape
-        names: list | None=None, # What to call the parameters in errors
-        labels: tuple | None=None, # What to call their buffers
-    ):
-        self.rule, self.names = rule, names or [f"parameter {k}" for k in range(len(rows))]
-        self.labels = labels or rule.arrays[2:]
-        for row, name in zip(rows, self.names): _check_row(rule, row, name, self.labels)
-        self.grads, self.rows = [row[0] for row in rows], [tuple(row[1:]) for row in rows]
-        self.dtype = compute_dtype(self.rows[0][0].dtype)
-        if any(compute_dtype(p.dtype) != self.dtype for p, *_ in self.rows):
-            raise TypeError("the parameters of one plan must share their compute dtype")
-        self.buffer = np.empty(3 + len(rule.coefficients), self.dtype)  # sign, l2, keep, then the coefficients
-        self.pack = struct.Struct(f"{self.buffer.size}{self.dtype.char}").pack_into  # four times as fast as numpy.array
-        self._build(_forbid_overlap(self._described()))
-
-    def _described(self):
-        return [((g, *row), name, self.labels) for g, row, name in zip(self.grads, self.rows, self.names)]
-
-    def _build(self, borrowed):
-        flat = [_flatten(row, self.dtype, k in borrowed) for k, (row, _, _) in enumerate(self._described())]
-        runs = [runs for runs, _ in flat]
-        self.copies = [copy for _, copies in flat for copy in copies]
-        self.in_place = JIT and not self.copies
-        self.parallel = JIT and sum(run[1].size for run in runs) >= PARALLEL_FROM
-        if JIT: self.table = _Table(runs, self.dtype, self.parallel)  # its addresses lie in grads, rows and copies
-        self.runs = None if JIT else runs
-
-    def rebind(self,
-        grads: list, # New gradient arrays, one for every row
-    ): # This plan, or a new one where the gradients need another layout
-        """Point the plan at new gradients, checking each that changed.
-
-        Parameters
-        ----------
-        grads : list
-            New gradient arrays, one for every row
-        """
-        for g, old, (p, *_), name in zip(grads, self.grads or repeat(None), self.rows, self.names):
-            if g is not old: check_gradient(g, p, name)
-        plain = self.in_place and all(_is_plain(g.T if is_turned(p) else g, self.dtype)
-                                      for g, (p, *_) in zip(grads, self.rows))
-        if not (plain and self.table.point(grads)):
-            return Plan(self.rule, [(g, *row) for g, row in zip(grads, self.rows)], self.names, self.labels)
-        self.grads = grads
-        return self
-
-    def release(self) -> None:
-        "Let go of the gradients; `rebind` must come before the next step."
-        self.grads, self.runs, self.copies = None, None, []
-
-    def values(self,
-        scalars: dict, # Name to value of every coefficient of the rule, in double precision
-        maximize: bool=False, # Flip the sign of the gradients?
-        decay: tuple=(0, 1), # (l2, keep): what `prepare` does with the parameter
-    ) -> np.ndarray: # The sign and the scalars in the dtype of the kernel
-        """Check the scalars and round them, without touching any array of the plan.
-
-        Parameters
-        ----------
-        scalars : dict
-            Name to value of every coefficient of the rule, in double precision
-        maximize : bool, default False
-            Flip the sign of the gradients?
-        decay : tuple, default (0, 1)
-            (l2, keep): what `prepare` does with the parameter
-
-        Returns
-        -------
-        np.ndarray
-            The sign and the scalars in the dtype of the kernel
-        """
-        names = self.rule.coefficients
-        if (*scalars,) != names:
-            if {*scalars} != {*names}:
-                raise TypeError(f"{self.rule.name} takes the coefficients ({', '.join(names)}), got ({', '.join(scalars)})")
-            scalars = {s: scalars[s] for s in names}
-        try: self.pack(self.buffer, 0, -1. if maximize else 1., *decay, *scalars.values())
-        except (struct.error, TypeError, ValueError, OverflowError) as error:
-            raise TypeError(f"{self.rule.name}: {error}, in the scalars {scalars}") from None
-        return self.buffer
-
-    def fetch(self) -> None:
-        "Copy in what the kernel cannot take where it lies."
-        if not self.copies: return
-        with np.errstate(all="ignore"):
-            for _, a, run in self.copies: np.copyto(run, a)
-
-    def apply(self,
-        values: np.ndarray, # What `values` returned
-    ) -> None:
-        """Update every array of the plan in place; `fetch` comes first.
-
-        Parameters
-        ----------
-        values : np.ndarray
-            What `values` returned
-        """
-        if self.in_place: return self._launch(values)
-        with np.errstate(all="ignore"):
-            self._launch(values) if JIT else self._reference(values)
-            for column, a, run in self.copies:
-                if column: np.copyto(a, run, casting="same_kind")
-
-    def run(self, scalars: dict, maximize: bool=False, decay: tuple=(0, 1)) -> None:
-        "`values`, `fetch` and `apply` in one: a whole step of this plan."
-        values = self.values(scalars, maximize, decay)
-        self.fetch()
-        self.apply(values)
-
-    def _launch(self, values):
-        t = self.table
-        if not self.parallel: return self.rule.loop()(t.table, t.size, t.tasks, values)
-        if _forked: return self.rule.loop()(t.table, t.size, t.tasks[[0, -1]], values)
-        with _lock: self.rule.loop(parallel=True)(t.table, t.size, t.tasks, values)
-
-    def _reference(self, values):
-        sign, l2, keep, *coefficients = values
-        for g, *written in self.runs:
-            g, p = prepare(g, written[0], sign, l2, keep)
-            for a, new in zip(written, self.rule(g, p, *written[1:], *coefficients)): a[...] = new
-
-# %% ../nbs/01_kernels.ipynb #2d14655b
-class Apart:
-    "Plans that run together as one: what one writes no other writes, or reads before it has taken its copy."
-    def __init__(self, plans: list):
-        self.plans = plans
-        if len(plans) < 2: return
-        borrowed = _forbid_overlap([row for plan in plans for row in plan._described()])
-        first = 0
-        for plan in plans:
-            own = {k - first for k in borrowed if first <= k < first + len(plan.rows)}
-            if own: plan._build(own)
-            first += len(plan.rows)
-        self.written = _Spans([row for plan in plans for row in plan.rows])
-
-    def still(self) -> bool:
-        "Do the gradients, having changed, still lie apart from all that is written?"
-        if len(self.plans) < 2: return True
-        if not all(plan.in_place for plan in self.plans): return False
-        pointers = np.concatenate([plan.table.gradients for plan in self.plans])
-        ends = pointers + np.concatenate([plan.table.nbytes for plan in self.plans])
-        return not self.written.touched_by(pointers, ends)
+    importable = rule.rule.__globals__.get("__name__") in sys.modules  # for another process
+    return compiled(loop, **dict(parallel=parallel, cache=importable) | flags)

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import pytest
 from conftest import ROOT, python
-from test_package import checkout, run, wheel  # noqa: F401  fixtures
+from test_package import checkout, run, wheel  # fixtures
 
 USERS = sorted((ROOT / "tests/typed").glob("*.py"))
 TODO = {  # not accepted yet; a pair that is accepted must be taken out
@@ -14,7 +14,7 @@ TODO = {  # not accepted yet; a pair that is accepted must be taken out
 def readme():
     "The README's examples, as one module; a variable that a loop sets may be used after it."
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return "# pyright: reportPossiblyUnbound=false\n" + "\n\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
+    return "# pyright: reportPossiblyUnboundVariable=false\n" + "\n\n".join(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S))
 
 
 @pytest.fixture(scope="module")

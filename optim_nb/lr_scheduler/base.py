@@ -33,7 +33,15 @@ def detached(
     value: Any, # A number or array
     like: Any = None, # What it replaces
 ) -> Any:
-    "`value`, copied if it is an array; as an array of the dtype of `like` if that is one."
+    """`value`, copied if it is an array; as an array of the dtype of `like` if that is one.
+
+    Parameters
+    ----------
+    value : Any
+        A number or array
+    like : Any, default None
+        What it replaces
+    """
     if isinstance(like, np.ndarray): return np.array(value, like.dtype)
     return value.copy() if isinstance(value, np.ndarray) else value
 
@@ -56,23 +64,18 @@ def warns_outside_step(get_lr: Callable) -> Callable:
 class LRScheduler:
     """Base of all schedulers: sets the lr of every group at construction, and anew at each `step`.
 
-    def load_state_dict(self,
-        state_dict: dict, # What `state_dict` returned, here or in torch
-    ) -> None:
-        """Copy a saved state in. Writes nothing to the optimizer: load its state dict too, and both will agree.
+    A subclass gives `get_lr`, and where there is a closed form `_get_closed_form_lr`.
 
-        Parameters
-        ----------
-        state_dict : dict
-            What `state_dict` returned, here or in torch
-        """
-        if len(state_dict.get("base_lrs", ())) > len(self.optimizer.param_groups):
-            raise ValueError("loaded state dict has a different number of parameter groups")
-        self.__dict__.update(deepcopy(state_dict))
-
-# %% ../../nbs/lr_scheduler/00_base.ipynb #14b8a275
-class _Moving:
-    "From the formula to the groups."
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' lr is what moves
+    last_epoch : int, default -1
+        Index of the last step done: -1 starts afresh
+    """
+    optimizer: Optimizer
+    base_lrs: list
+    last_epoch: int
     _is_initial = _get_lr_called_within_step = False
 
     def __init__(self,
@@ -105,7 +108,18 @@ class _Moving:
     def get_values(self,
         closed_form: bool = False, # From `base_lrs`, or one step on from the values of now?
     ) -> list[dict[str, Any]]: # For each group: option → value
-        "What each group is given at `last_epoch`: its lr, and what else a subclass schedules."
+        """What each group is given at `last_epoch`: its lr, and what else a subclass schedules.
+
+        Parameters
+        ----------
+        closed_form : bool, default False
+            From `base_lrs`, or one step on from the values of now?
+
+        Returns
+        -------
+        list[dict[str, Any]]
+            For each group: option → value
+        """
         return [{"lr": lr} for lr in (self._get_closed_form_lr() if closed_form else self.get_lr())]
 
     def get_last_lr(self) -> list:
@@ -115,7 +129,13 @@ class _Moving:
     def step(self,
         epoch: int | None = None, # Deprecated: go to this t by the closed form
     ) -> None:
-        "Set every group's values for the next step; call it after `optimizer.step()`."
+        """Set every group's values for the next step; call it after `optimizer.step()`.
+
+        Parameters
+        ----------
+        epoch : int | None, default None
+            Deprecated: go to this t by the closed form
+        """
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(_ORDER, stacklevel=2)
         if epoch is not None: warnings.warn(_EPOCH, stacklevel=2)
@@ -146,29 +166,14 @@ class _Moving:
             for key, value in new.items(): g[key] = detached(value, g[key])
         self._last_lr = [detached(g["lr"]) for g in groups]
 
-# %% ../../nbs/lr_scheduler/00_base.ipynb #d832c5df
-class LRScheduler(_Moving, _Saving):
-    """Base of all schedulers: sets the lr of every parameter group at construction, and anew at each `step`.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Its groups' lr is what moves
-    last_epoch : int, default -1
-        Index of the last step done: -1 starts afresh; else groups need their `initial_lr`
-    """
-    def __init__(self,
-        optimizer: Optimizer, # Its groups' lr is what moves
-        last_epoch: int = -1, # Index of the last step done: -1 starts afresh; else groups need their `initial_lr`
-    ):
-        if not isinstance(optimizer, Optimizer): raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
-        for i, group in enumerate(optimizer.param_groups):
-            if last_epoch != -1 and "initial_lr" not in group:
-                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with "
-                               "last_epoch >= 0. Load the optimizer's state dict first, or start with last_epoch=-1.")
-        self.optimizer, self.base_lrs = optimizer, []
-        self._admit_groups()
-        self._initial_step(last_epoch)
+    def _check_values(self, values, groups):
+        if len(values) != len(groups):
+            raise ValueError(f"{type(self).__name__} gave {len(values)} lr for {len(groups)} groups")
+        for k, (new, group) in enumerate(zip(values, groups)):
+            for key in new:
+                if key not in group:
+                    raise KeyError(f"{type(self).__name__} schedules {key!r}, which group {k} of "
+                                   f"{type(self.optimizer).__name__} does not have")
 
     def state_dict(self) -> dict[str, Any]:
         "A copy of every attribute except the optimizer, which saves lr and `initial_lr` itself."
@@ -177,14 +182,13 @@ class LRScheduler(_Moving, _Saving):
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
-        """Set the lr of every group for the next step; call it after `optimizer.step()`. An error changes nothing.
+        """Copy a saved state in. Load the optimizer's too: nothing is written to it here.
 
         Parameters
         ----------
-        epoch : int | None, default None
-            Deprecated: go to this t by the closed form, instead of one step on
+        state_dict : dict[str, Any]
+            What `state_dict` returned, here or in torch
         """
-        if self._step_count == 1 and not self.optimizer._opt_called: warnings.warn(_ORDER, stacklevel=2)
-        if epoch is not None: warnings.warn(_EPOCH, stacklevel=2)
-        self._update_lr(epoch)
-        self._step_count += 1
+        if len(state_dict.get("base_lrs", ())) > len(self.optimizer.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        self.__dict__.update(deepcopy(state_dict))
