@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+STATIC := $(addprefix tests/test_,package.py typing.py docstrings.py pages.py)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 
-.PHONY: site test lab docs bench export run readme clean help
+.PHONY: site test mutate lab docs bench export run readme clean help
 site: docs ## (default) set up, build the documentation site and say which file to open
 
 help: ## list the targets
@@ -21,13 +22,18 @@ $(READY): settings.ini setup.py pyproject.toml
 docs: $(READY) ## build the site into _docs (with Quarto where it is installed)
 	@$(BIN)/python docs/build.py
 
-test: $(READY) ## run every test: package = notebooks, the notebooks, pytest, the site in a browser
-	@echo "1/3  the notebooks, each run as a test"
-	@$(BIN)/nbdev_test --n_workers 2 --do_print
-	@echo "2/3  the package without compiled code (NUMBA_DISABLE_JIT=1)"
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore tests/test_site.py --ignore tests/test_package.py
-	@echo "3/3  the package, its agreement with the notebooks, and the site in a browser"
+test: $(READY) ## run every test: ruff, the notebooks, package = notebooks, pytest, types, the site in a browser
+	@echo "1/4  mistakes that can be read off the code (ruff)"
+	@$(BIN)/ruff check -q optim_nb tests docs setup.py
+	@echo "2/4  the notebooks, each run as a test that calls what it exports"
+	@$(BIN)/python tests/notebooks.py
+	@echo "3/4  the package without compiled code (NUMBA_DISABLE_JIT=1)"
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore tests/test_site.py $(STATIC:%=--ignore %)
+	@echo "4/4  the package, its agreement with the notebooks, what editors see of it, and the site in a browser"
 	@$(BIN)/python -m pytest
+
+mutate: $(READY) ## break each function of a notebook in turn and see its page fail: make mutate NB=nbs/00_tensor.ipynb
+	@$(BIN)/python tests/mutate.py $(NB)
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -36,7 +42,7 @@ bench: $(READY) ## measure the speed, as ratios (against PyTorch too, where .ven
 	@$(BIN)/python tests/bench.py
 
 export: $(READY) ## after editing notebooks: export them to optim_nb, clean them, write README.md
-	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python docs/readme.py
+	@$(BIN)/nbdev_export && $(BIN)/python docs/docstrings.py && $(BIN)/nbdev_clean && $(BIN)/python docs/readme.py
 
 run: $(READY) ## run every notebook in place, so that its outputs are current
 	@for n in $(NOTEBOOKS); do echo $$n; $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$n || exit 1; done

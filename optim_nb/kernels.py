@@ -78,7 +78,26 @@ def prepare(
     l2: Any, # λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
     keep: Any, # What is left of the parameter after decoupled decay
 ) -> tuple[Any, Any]: # The gradient and the parameter that the rule gets
-    "What happens before every rule: sign and weight decay."
+    """What happens before every rule: sign and weight decay.
+
+    Parameters
+    ----------
+    g : Any
+        Gradient
+    p : Any
+        Parameter
+    sign : Any
+        1, or -1 to maximize
+    l2 : Any
+        λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
+    keep : Any
+        What is left of the parameter after decoupled decay
+
+    Returns
+    -------
+    tuple[Any, Any]
+        The gradient and the parameter that the rule gets
+    """
     p = keep * p
     g = sign * g
     return (g + l2 * p if l2 else g), p
@@ -108,7 +127,19 @@ def _float_to_bfloat16(x):
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    "A format in which numbers are kept between steps, as unsigned integers that hold their bits."
+    """A format in which numbers are kept between steps, as unsigned integers that hold their bits.
+
+    Parameters
+    ----------
+    name : str
+        appears in the name of the compiled loop
+    dtype : Any
+        NumPy dtype of the arrays that hold it; all bits 0 must mean 0
+    decode : Callable
+        word → float32
+    encode : Callable
+        float → word
+    """
     name: str # appears in the name of the compiled loop
     dtype: Any # NumPy dtype of the arrays that hold it; all bits 0 must mean 0
     decode: Callable # word → float32
@@ -183,14 +214,31 @@ def _text(code: CodeType) -> str:
 def fingerprint(
     *functions: FunctionType, # Python functions
 ) -> int: # CRC-32 of everything that compiling them would freeze
-    "Checksum of the functions' code, of the functions they call, and of the constants they read."
+    """Checksum of the functions' code, of the functions they call, and of the constants they read.
+
+    Parameters
+    ----------
+    *functions : FunctionType
+        Python functions
+
+    Returns
+    -------
+    int
+        CRC-32 of everything that compiling them would freeze
+    """
     parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} {read}"
              for function in functions for f, read in _reached(function))
     return crc32("\n".join(parts).encode())
 
 # %% ../nbs/01_kernels.ipynb #40b3b384
 class Fused:
-    "An update rule together with the kernels made from it; `fused` creates it."
+    """An update rule together with the kernels made from it; `fused` creates it.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
+    """
     def __init__(self,
         rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
     ):
@@ -221,7 +269,20 @@ class Fused:
         parallel: bool = False, # The loop that spreads its tasks over the threads?
         storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
     ) -> Callable: # A Numba dispatcher
-        "The compiled loop, made on first use."
+        """The compiled loop, made on first use.
+
+        Parameters
+        ----------
+        parallel : bool, default False
+            The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+
+        Returns
+        -------
+        Callable
+            A Numba dispatcher
+        """
         storages = storages or (None,) * len(self.arrays)
         try: return self._loops[parallel, storages]
         except KeyError: pass
@@ -231,13 +292,27 @@ class Fused:
         parallel: bool = False, # The loop that spreads its tasks over the threads?
         storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
     ) -> str:
-        "Python source of the loop that is compiled around the rule."
+        """Python source of the loop that is compiled around the rule.
+
+        Parameters
+        ----------
+        parallel : bool, default False
+            The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+        """
         return _loop_source(self, parallel, storages or (None,) * len(self.arrays))
 
 def fused(
     rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
 ) -> Fused:
-    "Decorator that lifts the rule for one element into a NumPy reference and fused kernels."
+    """Decorator that lifts the rule for one element into a NumPy reference and fused kernels.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
+    """
     return Fused(rule)
 
 # %% ../nbs/01_kernels.ipynb #2c161682
@@ -279,7 +354,22 @@ def compiled(
     cache: bool = True, # Keep what was compiled on disk?
     **flags: Any, # Numba's, where they differ from `FLAGS`
 ) -> Callable: # A Numba dispatcher
-    "Compile `f` when it is first called, and keep the result where a folder for it can be written."
+    """Compile `f` when it is first called, and keep the result where a folder for it can be written.
+
+    Parameters
+    ----------
+    f : Callable
+        A Python function
+    cache : bool, default True
+        Keep what was compiled on disk?
+    **flags : Any
+        Numba's, where they differ from `FLAGS`
+
+    Returns
+    -------
+    Callable
+        A Numba dispatcher
+    """
     try: return njit(f, cache=cache, **FLAGS | flags)
     except RuntimeError:  # neither this folder nor the user's cache folder is writable
         return njit(f, **FLAGS | flags)

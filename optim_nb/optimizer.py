@@ -37,7 +37,21 @@ required: Any = _Required()
 
 @dataclass(frozen=True)
 class Range:
-    "The values that a hyperparameter may have, and what to call it when it has another."
+    """The values that a hyperparameter may have, and what to call it when it has another.
+
+    Parameters
+    ----------
+    label : str
+        as in "Invalid learning rate: -1"
+    low : float, default 0.0
+        the smallest value allowed
+    below : float, default np.inf
+        every value is less than this, or both are infinite
+    above : float, default -np.inf
+        every value is more than this
+    count : int | None, default None
+        how many numbers; None is one number, not a sequence
+    """
     label: str # as in "Invalid learning rate: -1"
     low: float = 0.0 # the smallest value allowed
     below: float = np.inf # every value is less than this, or both are infinite
@@ -69,7 +83,15 @@ RANGES = dict(lr=Range("learning rate"), eps=Range("epsilon value"),
 # %% ../nbs/03_optimizer.ipynb #hyper001
 @dataclass(frozen=True)
 class Hyperparameter:
-    "What the signature of an optimizer declares of one of its hyperparameters."
+    """What the signature of an optimizer declares of one of its hyperparameters.
+
+    Parameters
+    ----------
+    default : Any
+        `inspect.Parameter.empty` where it must be given
+    range : Range | None
+        which values are allowed; None does not check
+    """
     name: str
     default: Any # `inspect.Parameter.empty` where it must be given
     range: Range | None # which values are allowed; None does not check
@@ -80,7 +102,13 @@ def hyperparameters(
 ) -> dict[str, Hyperparameter]: # name → its declaration
     """Read the declarations of an optimizer's hyperparameters from its signature.
 
-    An annotation `Annotated[type, Range(...)]` gives the range, else the name does (`RANGES`)."""
+    An annotation `Annotated[type, Range(...)]` gives the range, else the name does (`RANGES`).
+
+    Returns
+    -------
+    dict[str, Hyperparameter]
+        name → its declaration
+    """
     try: hints = get_type_hints(cls.__init__, include_extras=True)
     except NameError: hints = {}  # an annotation that only type checkers can resolve
     found = {}
@@ -94,7 +122,13 @@ def check_ranges(
     cls: type, # An optimizer class
     group: dict, # Name to value
 ) -> None:
-    "Raise ValueError where a value is outside the range that its class, or its name, declares."
+    """Raise ValueError where a value is outside the range that its class, or its name, declares.
+
+    Parameters
+    ----------
+    group : dict
+        Name to value
+    """
     declared = hyperparameters(cls)
     for name, value in group.items():
         range_ = declared[name].range if name in declared else RANGES.get(name)
@@ -111,7 +145,18 @@ _SETS = ("optimizer parameters need to be organized in ordered collections, but 
 def as_groups(
     params: Any, # What a user gives an optimizer: Tensors, (name, Tensor) pairs, or dicts
 ) -> list[dict]: # Groups, each with its "params"
-    "The parameters of an optimizer as groups. Raises TypeError or ValueError where there are none."
+    """The parameters of an optimizer as groups. Raises TypeError or ValueError where there are none.
+
+    Parameters
+    ----------
+    params : Any
+        What a user gives an optimizer: Tensors, (name, Tensor) pairs, or dicts
+
+    Returns
+    -------
+    list[dict]
+        Groups, each with its "params"
+    """
     if isinstance(params, (Tensor, np.ndarray)) or not hasattr(params, "__iter__"):
         hint = ": put it in a list" if isinstance(params, (Tensor, np.ndarray)) else ""
         hint += " and wrap it, as in [Parameter(array)]" if isinstance(params, np.ndarray) else ""
@@ -148,7 +193,17 @@ def param_name(
     k: int, # Its number
     i: int, # Number of a parameter in it
 ) -> str:
-    "What to call a parameter in an error."
+    """What to call a parameter in an error.
+
+    Parameters
+    ----------
+    group : dict
+        A group
+    k : int
+        Its number
+    i : int
+        Number of a parameter in it
+    """
     return group["param_names"][i] if "param_names" in group else f"parameter {i} of group {k}"
 
 def complete_group(
@@ -156,7 +211,22 @@ def complete_group(
     defaults: dict, # Of those that it does not give
     k: int, # Its number
 ) -> dict: # A new dict; its "params" is a list
-    "A copy of the group with all hyperparameters, and its parameters checked one by one."
+    """A copy of the group with all hyperparameters, and its parameters checked one by one.
+
+    Parameters
+    ----------
+    param_group : dict
+        "params" and any hyperparameters
+    defaults : dict
+        Of those that it does not give
+    k : int
+        Its number
+
+    Returns
+    -------
+    dict
+        A new dict; its "params" is a list
+    """
     if not isinstance(param_group, dict):
         raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
     group = dict(param_group)
@@ -176,7 +246,15 @@ def check_beside(
     group: dict, # A complete group
     others: list[dict], # The groups that are there
 ) -> None:
-    "Raise ValueError unless `group` can join the others; warn of a parameter that it has twice."
+    """Raise ValueError unless `group` can join the others; warn of a parameter that it has twice.
+
+    Parameters
+    ----------
+    group : dict
+        A complete group
+    others : list[dict]
+        The groups that are there
+    """
     named, params = "param_names" in group, group["params"]
     if any(("param_names" in other) != named for other in others):
         raise ValueError("all optimizer param groups should be with/without names. cannot add "
@@ -208,13 +286,25 @@ _global_post: OrderedDict = OrderedDict()
 def register_optimizer_step_pre_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
 ) -> RemovableHandle:
-    "Call `hook` before every step of every optimizer."
+    """Call `hook` before every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : Callable
+        `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
+    """
     return RemovableHandle(_global_pre, hook)
 
 def register_optimizer_step_post_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None
 ) -> RemovableHandle:
-    "Call `hook` after every step of every optimizer."
+    """Call `hook` after every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : Callable
+        `hook(optimizer, args, kwargs)` -> None
+    """
     return RemovableHandle(_global_post, hook)
 
 # %% ../nbs/03_optimizer.ipynb #aebb40e2
@@ -235,7 +325,13 @@ def _step_with_hooks(self, step, args, kwargs):
 def with_hooks(
     step: Callable, # The `step` method of a class
 ) -> Callable:
-    "`step`, with the hooks of its optimizer around it."
+    """`step`, with the hooks of its optimizer around it.
+
+    Parameters
+    ----------
+    step : Callable
+        The `step` method of a class
+    """
     @wraps(step)
     def wrapper(self, *args, **kwargs):
         hooked = self._step_pre or self._step_post or _global_pre or _global_post
@@ -252,7 +348,13 @@ def with_hooks(
 def copied(
     value: Any, # An entry of the state, or a hyperparameter
 ) -> Any:
-    "A copy that shares no array with `value`; what another library holds becomes an array."
+    """A copy that shares no array with `value`; what another library holds becomes an array.
+
+    Parameters
+    ----------
+    value : Any
+        An entry of the state, or a hyperparameter
+    """
     foreign = hasattr(value, "__array__") and not np.isscalar(value)
     return np.array(value) if foreign else deepcopy(value)
 
@@ -264,7 +366,23 @@ def cast_state(
     storage: Storage | None, # How it is kept, where not as floats
     name: str, # What to call the parameter in an error
 ) -> Any:
-    "A copy of a saved entry as the state of a parameter keeps it, in the dtype that it has there."
+    """A copy of a saved entry as the state of a parameter keeps it, in the dtype that it has there.
+
+    Parameters
+    ----------
+    key : str
+        Name of the entry
+    value : Any
+        What was saved
+    p : np.ndarray
+        The parameter's array
+    shape : tuple | None
+        The shape it must have; None for any
+    storage : Storage | None
+        How it is kept, where not as floats
+    name : str
+        What to call the parameter in an error
+    """
     if key == "step": return int(value)
     if value is None or np.isscalar(value) or not hasattr(value, "__array__"): return deepcopy(value)
     a = np.array(value)
@@ -281,7 +399,17 @@ def saved_groups(
     saved: list[dict], # Those of a state dict
     defaults: dict, # For what a group lacks
 ) -> list[dict]:
-    "The groups as they will be once loaded. Raises ValueError where the two do not match."
+    """The groups as they will be once loaded. Raises ValueError where the two do not match.
+
+    Parameters
+    ----------
+    groups : list[dict]
+        Those of an optimizer
+    saved : list[dict]
+        Those of a state dict
+    defaults : dict
+        For what a group lacks
+    """
     if len(saved) != len(groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
     if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved, groups)):
@@ -299,7 +427,20 @@ def buffer_shapes(
     buffers: tuple | dict, # Names of buffers, or name → function of the parameter's shape
     shape: tuple, # The parameter's
 ) -> dict[str, tuple]: # name → the buffer's shape
-    "The shape of each buffer of a parameter."
+    """The shape of each buffer of a parameter.
+
+    Parameters
+    ----------
+    buffers : tuple | dict
+        Names of buffers, or name → function of the parameter's shape
+    shape : tuple
+        The parameter's
+
+    Returns
+    -------
+    dict[str, tuple]
+        name → the buffer's shape
+    """
     if isinstance(buffers, dict): return {name: tuple(f(shape)) for name, f in buffers.items()}
     return dict.fromkeys(buffers, shape)
 
@@ -327,7 +468,17 @@ def new_buffers(
     shapes: dict, # Name → shape of each buffer to be made
     storages: dict, # Name → `Storage`, for those that are not kept as floats
 ) -> dict[str, np.ndarray]:
-    "Zeros for each buffer, laid out like `p`, in one block where they can share it."
+    """Zeros for each buffer, laid out like `p`, in one block where they can share it.
+
+    Parameters
+    ----------
+    p : np.ndarray
+        A parameter
+    shapes : dict
+        Name → shape of each buffer to be made
+    storages : dict
+        Name → `Storage`, for those that are not kept as floats
+    """
     turned, dtype = is_fortran(p), state_dtype(p.dtype)
     if storages or any(shape != p.shape for shape in shapes.values()):
         return {name: np.zeros(shape, storages[name].dtype if name in storages else dtype,
@@ -341,7 +492,24 @@ def gather(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> list: # All gradients, all parameters' arrays, all of each buffer
-    "The arrays of a part, by loops that run in C; None where a parameter has no gradient."
+    """The arrays of a part, by loops that run in C; None where a parameter has no gradient.
+
+    Parameters
+    ----------
+    part : GroupPart
+        Takes the parameters, their states and step counts
+    params : list
+        All parameters of the part
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+
+    Returns
+    -------
+    list
+        All gradients, all parameters' arrays, all of each buffer
+    """
     arrays = [*map(_grad, params), *map(_data, params)]
     part.params, part.count, part.steps = params, len(params), _AFTER_ONE
     if part.buffers or tracks_step:
@@ -358,7 +526,19 @@ def gather_one_by_one(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> list:
-    "The arrays of those parameters that have a gradient, made where the state lacks them."
+    """The arrays of those parameters that have a gradient, made where the state lacks them.
+
+    Parameters
+    ----------
+    part : GroupPart
+        Takes the parameters, their states and step counts
+    params : list
+        All parameters of the part
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+    """
     part.params = params = [p for p in dict.fromkeys(params) if p.grad is not None]
     part.pending, part.steps, part.count, rows = [], [], len(params), []
     part.states = [*map(state.get, params)]
@@ -395,7 +575,17 @@ def enter(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> None:
-    "Record in the state what a step made."
+    """Record in the state what a step made.
+
+    Parameters
+    ----------
+    part : GroupPart
+        A part that has taken its step
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+    """
     states = part.states
     if part.pending:
         for p, key, value in part.pending: state[p][key] = value
@@ -408,7 +598,15 @@ def enter(
 class Optimizer:
     """Base of all optimizers: torch.optim.Optimizer's contract, for arrays.
 
-    A subclass gives `rule` and `buffers`, or `rule_for`, and `coefficients`."""
+    A subclass gives `rule` and `buffers`, or `rule_for`, and `coefficients`.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs, or dicts with "params" and settings
+    defaults : dict[str, Any]
+        Hyperparameters of a group that does not give its own
+    """
     rule: Any = None  # the update, made with `fused` or `whole`
     buffers: Any = ()  # names in `state` of the arrays that the rule takes after g and p
     storages: dict[str, Storage] = {}  # buffers that are not kept as floats
@@ -454,18 +652,43 @@ class Optimizer:
         group: dict, # Hyperparameters
         t: int, # Number of this step, from 1; without `tracks_step`, 1 for the first, then 2
     ) -> dict[str, Any]: # Name to value of the rule's coefficients
-        "The rule's coefficients for step `t`, in double precision."
+        """The rule's coefficients for step `t`, in double precision.
+
+        Parameters
+        ----------
+        group : dict
+            Hyperparameters
+        t : int
+            Number of this step, from 1; without `tracks_step`, 1 for the first, then 2
+
+        Returns
+        -------
+        dict[str, Any]
+            Name to value of the rule's coefficients
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how its rule's coefficients "
                                   "follow from a group")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p."
+        """Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return 0, 1
 
     def check(self,
         group: dict, # A complete group, or the defaults
     ) -> None:
-        "Raise ValueError where a hyperparameter is out of range; a subclass adds its conditions."
+        """Raise ValueError where a hyperparameter is out of range; a subclass adds its conditions.
+
+        Parameters
+        ----------
+        group : dict
+            A complete group, or the defaults
+        """
         check_ranges(type(self), group)
         if group.get("fused") and group.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
@@ -479,7 +702,13 @@ class Optimizer:
     def add_param_group(self,
         param_group: dict[str, Any], # "params" (Tensors, or (name, Tensor) pairs) and settings
     ) -> None:
-        "Add a group; what it does not say, it takes from the defaults. Unknown keys are kept."
+        """Add a group; what it does not say, it takes from the defaults. Unknown keys are kept.
+
+        Parameters
+        ----------
+        param_group : dict[str, Any]
+            "params" (Tensors, or (name, Tensor) pairs) and settings
+        """
         group = complete_group(param_group, self.defaults, len(self.param_groups))
         self.check(group)
         check_beside(group, self.param_groups)
@@ -489,7 +718,18 @@ class Optimizer:
     def step(self,
         closure: Callable | None = None, # Called first, to recompute the loss and the gradients
     ) -> Any: # What `closure` returned, or None
-        "Update every parameter that has a gradient. An error changes no parameter and no state."
+        """Update every parameter that has a gradient. An error changes no parameter and no state.
+
+        Parameters
+        ----------
+        closure : Callable | None, default None
+            Called first, to recompute the loss and the gradients
+
+        Returns
+        -------
+        Any
+            What `closure` returned, or None
+        """
         loss = None
         if closure is not None:
             with enable_grad(): loss = closure()
@@ -545,7 +785,13 @@ class Optimizer:
     def zero_grad(self,
         set_to_none: bool = True, # Drop the gradient arrays instead of filling them with zeros?
     ) -> None:
-        "Forget all gradients."
+        """Forget all gradients.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Drop the gradient arrays instead of filling them with zeros?
+        """
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             if p.grad is None: continue
             if set_to_none: p.grad = None
@@ -569,7 +815,13 @@ class Optimizer:
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
-        "Copy state and hyperparameters in, matched by position. On an error nothing changes."
+        """Copy state and hyperparameters in, matched by position. On an error nothing changes.
+
+        Parameters
+        ----------
+        state_dict : dict[str, Any]
+            What `state_dict` returned, here or in torch
+        """
         state_dict = dict(state_dict)  # a hook may edit it
         for hook in self._load_pre.values():
             if (result := hook(self, state_dict)) is not None: state_dict = result
@@ -601,41 +853,85 @@ class Optimizer:
     def register_step_pre_hook(self,
         hook: Callable, # `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
     ) -> RemovableHandle:
-        "Call `hook` before each step; args[0] is the optimizer."
+        """Call `hook` before each step; args[0] is the optimizer.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
+        """
         return RemovableHandle(self._step_pre, hook)
 
     def register_step_post_hook(self,
         hook: Callable, # `hook(optimizer, args, kwargs)` -> None
     ) -> RemovableHandle:
-        "Call `hook` after each step."
+        """Call `hook` after each step.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, args, kwargs)` -> None
+        """
         return RemovableHandle(self._step_post, hook)
 
     def register_state_dict_pre_hook(self,
         hook: Callable, # `hook(optimizer)` -> None
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` before `state_dict`."
+        """Call `hook` before `state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer)` -> None
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._save_pre, hook, prepend)
 
     def register_state_dict_post_hook(self,
         hook: Callable, # `hook(optimizer, state_dict)` -> None, or a dict that replaces it
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` after `state_dict`."
+        """Call `hook` after `state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, state_dict)` -> None, or a dict that replaces it
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._save_post, hook, prepend)
 
     def register_load_state_dict_pre_hook(self,
         hook: Callable, # `hook(optimizer, state_dict)` -> None, or a dict to load instead
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` before `load_state_dict`."
+        """Call `hook` before `load_state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, state_dict)` -> None, or a dict to load instead
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._load_pre, hook, prepend)
 
     def register_load_state_dict_post_hook(self,
         hook: Callable, # `hook(optimizer)` -> None
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` after `load_state_dict`."
+        """Call `hook` after `load_state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer)` -> None
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._load_post, hook, prepend)
 
     # as an object

@@ -1,28 +1,25 @@
-"""What is exported, built and committed: modules equal to their notebooks, a wheel, clean notebooks."""
-import json, os, re, shutil, subprocess, sys, tempfile, zipfile
+"""What is exported and built: modules equal to their notebooks, a wheel, a source distribution, clean notebooks."""
+import os, re, shutil, subprocess, sys, tarfile, zipfile
 from configparser import ConfigParser
 from email.parser import Parser
 from importlib.util import find_spec
-from pathlib import Path
 import pytest
 import optim_nb
 from conftest import ROOT, python
 
-NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 config = ConfigParser(delimiters=["="])
 config.read(ROOT / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 nbdev = pytest.mark.skipif(not find_spec("nbdev"), reason="nbdev is not installed")
-notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").as_posix())
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     "A copy of the sources, to build and export in."
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("nbs", "optim_nb", "tests"):
+    for name in ("nbs", "optim_nb", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "_quarto.yml"): shutil.copy(ROOT / name, folder)
+    for name in ("settings.ini", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "_quarto.yml"): shutil.copy(ROOT / name, folder)
     return folder
 
 
@@ -34,21 +31,28 @@ def run(*args, cwd):
     return done.stdout
 
 
-# ---- wheel
+# ---- what is built
 
 @pytest.fixture(scope="module")
 def wheel(checkout, tmp_path_factory):
-    own = find_spec("setuptools") and find_spec("wheel")  # else pip fetches them
     folder = tmp_path_factory.mktemp("wheel")
-    run("-m", "pip", "wheel", ".", "--no-deps", "-q", "-w", str(folder), *["--no-build-isolation"] * bool(own), cwd=checkout)
+    run("-m", "pip", "wheel", ".", "--no-deps", "-q", "-w", str(folder), "--no-build-isolation", cwd=checkout)
     [path] = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def sdist(checkout, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    run("-c", "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])", str(folder), cwd=checkout)
+    [path] = folder.glob("*.tar.gz")
     return path
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert wheel.name == f"optim_nb-{settings['version']}-py3-none-any.whl"
     names = {n for n in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in n}
-    assert names == {p.relative_to(ROOT).as_posix() for p in (ROOT / "optim_nb").rglob("*.py")}
+    assert names == {p.relative_to(ROOT).as_posix() for p in (ROOT / "optim_nb").rglob("*.py")} | {"optim_nb/py.typed"}
     assert any(n.endswith("LICENSE") for n in zipfile.ZipFile(wheel).namelist())
 
 
@@ -67,10 +71,20 @@ def test_metadata(wheel):
     assert meta.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip() != ""
 
 
-def test_the_wheel_works_from_another_directory(wheel, tmp_path):
-    with zipfile.ZipFile(wheel) as z: z.extractall(tmp_path / "site")
-    code = "import optim_nb, numpy as np; p = optim_nb.Parameter(np.ones(2)); p.grad = np.ones(2); optim_nb.SGD([p], lr=1.0).step(); print(optim_nb.__file__, p.data)"
+@pytest.mark.parametrize("made", ["wheel", "sdist"])
+def test_what_is_built_installs_and_works(made, request, tmp_path):
+    "Each into an empty folder, which with the dependencies is all that the interpreter sees."
+    run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path / "site"),
+        str(request.getfixturevalue(made)), cwd=tmp_path)
+    code = ("import optim_nb, numpy as np; p = optim_nb.Parameter(np.ones(2)); p.grad = np.ones(2); "
+            "optim_nb.SGD([p], lr=1.0).step(); print(optim_nb.__file__, p.data)")
     assert python(code, tmp_path / "site") == f"{tmp_path / 'site' / 'optim_nb' / '__init__.py'} [0. 0.]\n"
+    assert (tmp_path / "site/optim_nb/py.typed").exists()
+
+
+def test_the_source_distribution_is_all_that_building_needs(sdist):
+    with tarfile.open(sdist) as t: names = {n.partition("/")[2] for n in t.getnames()}
+    assert {"setup.py", "pyproject.toml", "settings.ini", "README.md", "LICENSE", "optim_nb/tensor.py", "optim_nb/py.typed"} <= names
 
 
 # ---- export
@@ -80,6 +94,7 @@ def test_the_modules_are_what_the_notebooks_export(checkout):
     for path in (checkout / "optim_nb").rglob("*.py"):
         if path.name not in ("__init__.py", "_modidx.py"): path.unlink()
     run("-c", "from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=checkout)
+    run("docs/docstrings.py", cwd=checkout)
     exported, here = ({p.relative_to(r).as_posix(): p.read_text(encoding="utf-8") for p in (r / "optim_nb").rglob("*.py")} for r in (checkout, ROOT))
     assert set(exported) == set(here)
     assert [name for name in here if exported[name] != here[name]] == []
@@ -91,53 +106,3 @@ def test_cleaning_changes_no_notebook(checkout):
     for path, raw in before.items(): path.write_bytes(raw)
     run("-c", "from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=checkout)
     assert [p.name for p, raw in before.items() if p.read_bytes() != raw] == []
-
-
-# ---- what is committed in a notebook
-
-def cells(path, kind="code"): return [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == kind]
-
-def source(cell): return "".join(cell["source"])
-
-
-@notebooks
-def test_a_notebook_is_small_and_was_run(path):
-    assert path.stat().st_size < 1_000_000
-    code = [c for c in cells(path) if not re.match(r"#\| *(default_exp|exports?|hide)\b", source(c))]
-    if code: assert any(c["outputs"] for c in code), "run it: outputs are committed"
-
-
-@notebooks
-def test_outputs_are_fit_to_be_read(path):
-    machine = [str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix, "site-packages", "/home/", "/Users/", "ipykernel"]
-    for cell in cells(path):
-        for out in cell["outputs"]:
-            assert out["output_type"] != "error" and out.get("name") != "stderr", source(cell)
-            text = json.dumps({k: v for k, v in out.get("data", {}).items() if not k.startswith("image/")}) + "".join(out.get("text", ""))
-            assert "Warning" not in text or "Warning" in source(cell), source(cell)
-            assert not re.search(r"<[\w.]+ (object )?at 0x[0-9a-f]+>", text), source(cell)
-            assert [m for m in machine if m in text] == [], source(cell)
-
-
-@notebooks
-def test_a_notebook_begins_as_a_page(path):
-    all_cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    title = next(c for c in all_cells if c["cell_type"] == "markdown")
-    lines = source(title).splitlines()
-    assert lines[0].startswith("# ") and any(line.startswith("> ") for line in lines[:4])
-    numbered = re.match(r"\d\d_", path.name)
-    assert bool(numbered) == source(all_cells[0]).startswith("#| default_exp")
-
-
-@notebooks
-def test_markdown_renders_everywhere(path):
-    for cell in cells(path, "markdown"):
-        text = re.sub(r"```.*?```|`[^`]*`", "", source(cell), flags=re.S)
-        for never in (":::", "@fig-", "{{<", "> [!", r"\color{", r"\(", r"\["): assert never not in text, text
-        assert text.count("$$") % 2 == 0, text
-
-
-def test_every_module_has_a_notebook():
-    named = {".".join([*p.relative_to(ROOT / "nbs").parts[:-1], p.stem[3:]]) for p in NOTEBOOKS if re.match(r"\d\d_", p.name)}
-    modules = {".".join(p.relative_to(ROOT / "optim_nb").with_suffix("").parts) for p in (ROOT / "optim_nb").rglob("*.py") if not p.name.startswith("_")}
-    assert named == modules

@@ -24,7 +24,7 @@ def numeric(f, arrays, i, h=1e-6):
     "Central differences of the scalar `f(*arrays)` in every element of `arrays[i]`."
     out = np.empty_like(arrays[i])
     for j in np.ndindex(out.shape):
-        def at(step):
+        def at(step, j=j):
             moved = [a.copy() for a in arrays]
             moved[i][j] += step
             return f(*moved)
@@ -544,10 +544,31 @@ def test_ndarray_on_the_left():
     p, a = Parameter([1., 2.]), np.array([3., 4.])
     for y in (a + p, a - p, a * p, a / p, a**p, a @ p, np.float64(2) * p, np.eye(2) @ p, np.array(2.0) - p):
         assert isinstance(y, Tensor) and y.requires_grad
-    with pytest.raises(TypeError): np.exp(p)
-    with pytest.raises(TypeError): a += p
+    with pytest.raises(TypeError, match=r'np.add does not record gradients: use x \+ y'): a += p
+    assert a.tolist() == [3, 4]
     with pytest.raises(TypeError, match='unsupported operand'): p + 'a'
     with pytest.raises(TypeError, match='unsupported operand'): [1, 2] - p
+
+
+@pytest.mark.parametrize('tensor', [Parameter([1., 2.]), Tensor([1., 2.])], ids=['parameter', 'constant'])
+@pytest.mark.parametrize('call, instead', [
+    (np.sin, 'x.detach().numpy() for the array alone, or write the operation with optim_nb.tensor.op'),
+    (np.exp, 'x.exp(…)'), (np.abs, 'abs(x)'), (np.square, 'x**2'), (np.sum, 'x.sum(…)'), (np.mean, 'x.mean(…)'),
+    (np.max, 'x.max(…)'), (lambda x: np.clip(x, 0, 1), 'x.clip(…)'), (lambda x: np.reshape(x, (2, 1)), 'x.reshape(…)'),
+    (lambda x: np.maximum(x, 0), 'optim_nb.tensor.where'), (lambda x: np.floor_divide([1, 2], x), None),
+    (lambda x: np.add.reduce(x), 'x + y'), (lambda x: np.add(x, x, out=np.zeros(2)), 'x + y'),
+])
+def test_numpy_functions_say_what_to_use(tensor, call, instead):
+    with pytest.raises(TypeError, match=re.escape(f'does not record gradients: use {instead or "x.detach()"}')): call(tensor)
+    assert tensor.data.tolist() == [1, 2]
+
+
+def test_numpy_functions_that_harm_nothing():
+    p, c = Parameter([[1., 2.]]), Tensor([[1., 2.]])
+    assert (np.ndim(p), np.shape(p), np.size(p)) == (2, (1, 2), 2)
+    assert np.stack([c, c]).shape == (2, 1, 2) and np.where(c > 1, c, 0).tolist() == [[0, 2]]
+    assert np.array_equal(np.add(np.ones(2), p).data, [[2, 3]]) and np.add(np.ones(2), p).requires_grad
+    np.testing.assert_allclose(c, [[1, 2]])
 
 
 def test_leaving_the_tape():

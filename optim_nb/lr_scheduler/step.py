@@ -12,7 +12,19 @@ from .base import LRScheduler
 
 # %% ../../nbs/lr_scheduler/01_step.ipynb #27fa8a64
 class StepLR(LRScheduler):
-    "Multiply the lr of every group by `gamma` once every `step_size` steps."
+    """Multiply the lr of every group by `gamma` once every `step_size` steps.
+
+    Parameters
+    ----------
+    optimizer
+        Its groups' lr is what moves
+    step_size : int
+        s, how many steps each value serves; a positive integer
+    gamma : float, default 0.1
+        γ, the factor at each drop; at least 0
+    last_epoch : int, default -1
+        Index of the last step done: -1 starts afresh
+    """
     def __init__(self,
         optimizer, # Its groups' lr is what moves
         step_size: int, # s, how many steps each value serves; a positive integer

@@ -10,7 +10,33 @@ from .adam import Adam
 
 # %% ../../nbs/optimizers/03_adamw.ipynb #3ba22ec6
 class AdamW(Adam):
-    "Adam with decoupled weight decay: parameters shrink by 1 - lr·weight_decay before each step."
+    """Adam with decoupled weight decay: parameters shrink by 1 - lr·weight_decay before each step.
+
+    Parameters
+    ----------
+    params
+        Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
+    lr
+        η, learning rate: about how far each parameter moves in a step, at least 0
+    betas
+        (β₁, β₂), decay of the averages of g and g², each in [0, 1)
+    eps
+        ε, added to √v̂, at least 0; in units of the gradient
+    weight_decay
+        λ, decay per unit of learning rate (4), at least 0
+    amsgrad
+        Divide by the largest v so far?
+    maximize
+        Climb instead of descend?
+    foreach
+        Accepted for torch's sake: every step is fused
+    capturable
+        Not supported, must be False
+    differentiable
+        Not supported, must be False
+    fused
+        Accepted for torch's sake: every step is fused
+    """
     def __init__(self,
         params, # Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
         lr=1e-3, # η, learning rate: about how far each parameter moves in a step, at least 0
