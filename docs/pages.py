@@ -143,6 +143,7 @@ def _cells(cell, nb, links):
         ("code-fold", "true", "hide-input"), ("code-fold", "show", "exported"), ("echo", "false", "remove-input"),
         ("output", "false", "remove-output"), ("include", "false", "remove-cell")] if options.get(key) == value]
     meta = {"tags": tags, "mystnb": {"code_prompt_show": options.get("code-summary", "Code").strip('"\'')}}
+    if alt := options.get("fig-alt"): meta["mystnb"]["image"] = {"alt": yaml.safe_load(alt)}
     for o in cell["outputs"]:
         for kind in {"text/html", "text/markdown"} & o.get("data", {}).keys():
             text = "".join(o["data"][kind])
