@@ -29,8 +29,8 @@ test: $(READY) ## run every test: package = notebooks, the notebooks, pytest, th
 	@echo "3/3  the package, its agreement with the notebooks, and the site in a browser"
 	@$(BIN)/python -m pytest
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: $(READY) ## open home in JupyterLab, and from it every other page
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/docs/jupyter $(BIN)/jupyter lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(READY) ## measure the speed, as ratios (against PyTorch too, where .venv has it)
 	@$(BIN)/python tests/bench.py

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import sync_playwright
+from browser import browser  # noqa: F401
 from sphinx.util.inventory import InventoryFile
 
 import optim_nb
@@ -25,8 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "docs"))
 import pages  # noqa: E402
 SITE = ROOT / "_docs"
-FLAGS = ("--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-         "--disable-component-update --disable-sync").split()
 
 
 def build(root):
@@ -38,17 +36,6 @@ def built():
     run = build(ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.strip().endswith(f"Open {SITE / 'index.html'}")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
-    if not (path := next(filter(None, map(shutil.which, names)), None)):
-        pytest.fail(f"The site's tests need a browser, one of {', '.join(names)}, on PATH: for example `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
