@@ -18,8 +18,8 @@ $(READY): settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-docs: $(READY) ## build the site into _docs (with Quarto where it is installed)
-	@$(BIN)/python docs/build.py
+docs: $(READY) ## build the site into _docs (with ENGINE=quarto by Quarto, where that is installed)
+	@$(BIN)/python docs/build.py $(ENGINE)
 
 test: $(READY) ## run every test: package = notebooks, the notebooks, pytest, the site in a browser
 	@echo "1/3  the notebooks, each run as a test"

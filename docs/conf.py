@@ -1,8 +1,6 @@
 """Sphinx over the pages that pages.py writes."""
 import re
-import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -17,20 +15,11 @@ sidebar, navbar = pages.site_map()
 static = pages.PROC / "static"
 
 
-def bring(package, *names, folder):
-    """Copy files out of an installed package, for browsers that have no network; whether the package is there."""
-    try: found = {f.name: f.locate() for f in files(package)}
-    except PackageNotFoundError: return False
-    (static / folder).mkdir(parents=True, exist_ok=True)
-    for name in names: shutil.copy(found[name], static / folder)
-    return True
-
-
-bring("sphinx-mathjax-offline", "tex-svg-full.js", folder="mathjax")
+pages.bring("sphinx-mathjax-offline", "tex-svg-full.js", folder=static / "mathjax")
 faces = ""
 for package, name in ("font-source-serif-pro", "SourceSerifPro"), ("font-source-sans-pro", "SourceSansPro"):
     for cut, look in ("Regular", "400"), ("It", "400; font-style: italic"), ("Semibold", "600"):
-        if bring(package, f"{name}-{cut}.ttf", folder="fonts"):
+        if pages.bring(package, f"{name}-{cut}.ttf", folder=static / "fonts"):
             faces += f"@font-face {{ font-family: {name}; font-weight: {look}; src: url(fonts/{name}-{cut}.ttf); }}\n"
 (static / "fonts.css").write_text(faces, encoding="utf-8")
 

@@ -2,8 +2,10 @@
 import json
 import os
 import re
+import shutil
 import warnings
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import yaml
@@ -95,13 +97,28 @@ def process(nb):
     write_nb(notebook, PROC / nb)
 
 
+def headings():
+    """The anchors that show_doc makes on each page."""
+    read = {nb: json.loads((PROC / nb).read_text(encoding="utf-8")) for nb in notebooks()}
+    return {page(nb): {slug(h) for c in book["cells"] for o in c.get("outputs", [])
+                       for h in re.findall(r"^#+ (.+)", _markdown(o), re.M)} for nb, book in read.items()}
+
+
+def bring(package, *names, folder):
+    """Copy files out of an installed package, for browsers that have no network; whether the package is there."""
+    try: found = {f.name: f.locate() for f in files(package)}
+    except PackageNotFoundError: return False
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names: shutil.copy(found[name], folder)
+    return True
+
+
 def write_pages(sidebar):
     """Write a Sphinx page for every entry of the sidebar; a page that has not changed is left untouched."""
     import api, sections
     read = {nb: json.loads((PROC / nb).read_text(encoding="utf-8")) for nb in notebooks()}
     names = api.modules(sidebar)
-    links = Links(anchors={page(nb): {slug(h) for c in book["cells"] for o in c.get("outputs", [])
-                                      for h in re.findall(r"^#+ (.+)", _markdown(o), re.M)} for nb, book in read.items()},
+    links = Links(anchors=headings(),
                   api={full.removeprefix(f"{cfg.lib_name}."): anchor for full, anchor in api.anchors(names).items()},
                   modules={page(nb): module(nb) for nb in read})
     listed = [e for top in sidebar for e in top.walk() if e.page]
@@ -135,7 +152,7 @@ def _cells(cell, nb, links):
         first = next(c for c in original if c["cell_type"] == "markdown" and re.search("^# ", "".join(c["source"]), re.M))
         return [_md(links("".join(first["source"]), nb))]
     if cell["cell_type"] == "markdown":
-        return [] if source.startswith("<!-- WARNING") else [_md(links(_card(source, nb, links), nb))]
+        return [] if source.startswith("<!-- WARNING") else [_md(links(add_signatures(source, nb, links), nb))]
     options = dict(re.findall(r"^#\|\s*([\w-]+):\s*(.*?)\s*$", source, re.M))
     if options.get("output") == "asis":  # headings inside outputs would be no sections
         return [_md(_show_doc(links(_markdown(o), nb))) for o in cell["outputs"]]
@@ -158,7 +175,7 @@ def _show_doc(text):
     return re.sub(r"^\[source\]\((.+?)\)$", r'<a class="source" href="\1">source</a>', text, count=1, flags=re.M)
 
 
-def _card(source, nb, links):
+def add_signatures(source, nb, links):
     """Add the signatures of the page's classes to its card."""
     if not re.match(r"\|\s*\|\s*\|\n", source) or "Signature" in source: return source
     classes = {n: a for n, a in links.api.items() if n.rpartition(".")[0] == links.modules[page(nb)] and n.rpartition(".")[2][0].isupper()}
@@ -178,6 +195,10 @@ class Links:
         """The anchor of a symbol on its page: its own heading, else its class's, else None."""
         return next((a for a in (name.lower(), name.lower().split(".")[0]) if a in self.anchors.get(page, ())), None)
 
+    def entry(self, page, name):
+        """The anchor in the API reference of a symbol of a page, whose case nbdev's links have lost; or None."""
+        return next((a for n, a in self.api.items() if n.lower() == f"{self.modules.get(page)}.{name}".lower()), None)
+
     def __call__(self, text, nb):
         nb = Path(nb)
         here = Path(page(nb)).parent
@@ -187,8 +208,7 @@ class Links:
             to, name = m[1], m[2]
             if not name: return f"{relative(to)}.ipynb"
             if name in self.anchors.get(to, ()): return f"{relative(to)}.ipynb#{name}"
-            entries = [a for n, a in self.api.items() if n.lower() == f"{self.modules.get(to)}.{name}".lower()]
-            if entries: return f"{relative('api.html')}#{entries[0]}"
+            if anchor := self.entry(to, name): return f"{relative('api.html')}#{anchor}"
             if anchor := self.heading(to, name): return f"{relative(to)}.ipynb#{anchor}"
             raise SystemExit(f"nbs/{nb} links to {name} of {to}, which has neither a heading there nor an entry in the API reference")
 
