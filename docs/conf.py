@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import colab
 import pages
 from docutils import nodes
 from pygments import highlight
@@ -56,6 +57,7 @@ html_show_search_summary = False  # fetches pages, which a browser forbids on fi
 html_sidebars = {"**": ["nav.html"]}
 html_context = {
     "nav": sidebar, "navbar": navbar, "default_mode": "auto",
+    "colab": colab.HUB, "binder": f"https://mybinder.org/v2/gh/{pages.cfg.user}/{pages.cfg.repo}/{pages.cfg.branch}?urlpath=lab/tree/nbs/",
     "notebook_of": {pages.page(nb): nb.as_posix() for nb in pages.notebooks()},
 }
 toc_object_entries_show_parents = "hide"

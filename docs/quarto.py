@@ -36,7 +36,7 @@ def build(sidebar):
         (pages.PROC / nb).write_text(json.dumps(book), encoding="utf-8")
     for e in (e for top in sidebar for e in top.walk() if (e.source or "").endswith(".qmd")):
         text = api.markdown(names, links.heading, sphinx=False) if e.page == "api" else sections.markdown(e)
-        title, description, body = re.fullmatch(r"# (.+)\n\n(?:> (.+)\n\n)?(.*)", text, re.S).groups()
+        title, description, body = re.fullmatch(r"# ([^\n]+)\n\n(?:> ([^\n]+)\n\n)?(.*)", text, re.S).groups()
         front = f"---\ntitle: {json.dumps(title)}\n" + (f"description: {json.dumps(description)}\n" if description else "") + "---\n\n"
         (pages.PROC / e.source).parent.mkdir(parents=True, exist_ok=True)
         (pages.PROC / e.source).write_text(front + body, encoding="utf-8")

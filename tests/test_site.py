@@ -15,6 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin
 
 import nbformat
 import pytest
+import todo
 from bs4 import BeautifulSoup
 from browser import browser  # noqa: F401
 from sphinx.util.inventory import InventoryFile
@@ -203,7 +204,7 @@ def test_sidebar_folds_and_unfolds(tab, base):
 
 
 def test_index_pages_list_every_page_with_what_its_card_says():
-    for e in (e for top in pages.site_map()[0] for e in top.walk() if e.source and e.source.endswith(".qmd") and e.page != "api"):
+    for e in (e for e in generated() if e.page != "api"):
         listed = [x for x in e.walk() if x.page and x is not e]
         path = SITE / f"{e.page}.html"
         text = "\n".join(row.get_text(" ", strip=True) for row in soup(path).select("article table tbody tr"))
@@ -298,12 +299,36 @@ def test_source_links_lead_to_the_line_of_the_definition():
         assert re.search(rf"\b{name}\b", soup((path.parent / file).resolve()).find(id=anchor).text), (path, link["href"])
 
 
+def generated(): return [e for top in pages.site_map()[0] for e in top.walk() if (e.source or "").endswith(".qmd")]
+
+
+def test_copies_for_colab_install_the_package_and_link_to_each_other(tmp_path):
+    subprocess.run([sys.executable, "docs/colab.py", tmp_path], cwd=ROOT, check=True)
+    for file in tmp_path.rglob("*.ipynb"):
+        nb = file.relative_to(tmp_path)
+        copy, book = nbformat.read(file, 4), nbformat.read(ROOT / "nbs" / nb, 4)
+        nbformat.validate(copy)
+        install = copy.cells.pop(1)
+        assert install.source.startswith('%pip install -q "optim_nb[plot] @ git+https://github.com/optim-nb/optim_nb@main"')
+        assert [c.source for c in copy.cells if c.cell_type == "code"] == [c.source for c in book.cells if c.cell_type == "code"]
+        text = "\n".join(c.source for c in copy.cells if c.cell_type == "markdown")
+        assert not re.findall(r"\]\((?!https?:|#|mailto:)[^)]*\)", re.sub(r"`[^`]*`|\$[^$]*\$", "", text)), nb
+        for target in re.findall(r"blob/colab/([\w/]+\.ipynb)", text): assert (tmp_path / target).exists()
+
+
 def test_every_page_offers_its_notebook():
     for page in sidebar():
         path = SITE / page
-        file = (path.parent / soup(path).select_one("a.download")["href"]).resolve()
+        if not (links := soup(path).select(".notebook-links a")):
+            assert page in [f"{e.page}.html" for e in generated()], f"{page} offers no notebook"
+            continue
+        file = (path.parent / links[0]["href"]).resolve()
+        nb = file.relative_to(SITE / "notebooks").as_posix()
+        assert [a["href"] for a in links[1:]] == [
+            f"https://colab.research.google.com/github/optim-nb/optim_nb/blob/colab/{nb}",
+            f"https://mybinder.org/v2/gh/optim-nb/optim_nb/main?urlpath=lab/tree/nbs/{nb}"]
         nbformat.validate(nbformat.read(file, 4))
-        assert file.read_bytes() == (ROOT / "nbs" / file.relative_to(SITE / "notebooks")).read_bytes()
+        assert file.read_bytes() == (ROOT / "nbs" / nb).read_bytes()
 
 
 def test_a_page_that_is_listed_but_missing_is_named(tmp_path):
@@ -318,3 +343,30 @@ def test_the_readme_is_the_home_page():
     text, images = runpy.run_path(str(ROOT / "docs/readme.py"))["render"]()
     assert text == (ROOT / "README.md").read_text(encoding="utf-8"), "python docs/readme.py writes it"
     assert all((ROOT / name).read_bytes() == data for name, data in images.items())
+
+
+NO_WORDS = re.compile(r"|[0-9a-f]{16,}.*|(?:_images/)?.*\.(?:png|svg|jpe?g)|(?:a |the )?(?:figure|image|img|picture|plot|png)s?\W*\d*", re.I)
+
+
+@pytest.mark.parametrize("page", [pytest.param(pages.page(nb), marks=todo.MARK if nb.with_suffix("").as_posix() in todo.ALT else ())
+                                  for nb in pages.notebooks()])
+def test_every_picture_says_in_words_what_is_seen(page):
+    bare = [img.get("src", "")[:60] for img in soup(SITE / f"{page}.html").select("article img") if NO_WORDS.fullmatch((img.get("alt") or "").strip())]
+    assert not bare, bare
+
+
+def test_home_answers_within_ten_seconds():
+    """What it is, a picture, three doors, install, six lines and one ratio, in this order; the ratio is the table's."""
+    article = soup(SITE / "index.html").select_one("article")
+    order = [article.select_one(".subtitle"), article.find("img"), article.find("a", string="Write your own"),
+             article.find("h2", string=re.compile("^Install")), article.find("h2", string=re.compile("^Six lines")),
+             article.find("strong", string=re.compile("^How fast"))]
+    everything = list(article.descendants)
+    at = [next(i for i, x in enumerate(everything) if x is wanted) for wanted in order]
+    assert at == sorted(at)
+    assert len(article.select(".subtitle")[0].get_text().split()) < 30
+    ratio = re.search(r"([\d.]+) times as long", order[-1].parent.get_text())[1]
+    row = next(r for r in article.select("tbody tr") if r.td.get_text().startswith("1000 arrays of 1000"))
+    assert ratio in [td.get_text() for td in row.select("td")], "the ratio at the top is one of the table below"
+    code = order[4].find_parent("section").select(".cell_input pre")[1].get_text()
+    assert len([line for line in code.splitlines() if line.strip() and not line.startswith("print")]) == 6
