@@ -64,7 +64,7 @@ def _message(node):
 def _raised(function):
     """The errors that a function's own lines raise: `[(type, message)]`."""
     raised = [n.exc for n in ast.walk(_tree(function)) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
-    return [(c.func.id, _message(c.args[0]) if c.args else "") for c in raised if isinstance(c.func, ast.Name)]
+    return [(c.func.id, re.sub("…+", "…", _message(c.args[0])) if c.args else "") for c in raised if isinstance(c.func, ast.Name)]
 
 
 def errors(obj):
