@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-STATIC := $(addprefix tests/test_,package.py typing.py docstrings.py pages.py)
+STATIC := $(addprefix tests/test_,site.py lab.py package.py typing.py docstrings.py pages.py)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 
 .PHONY: site test mutate lab docs bench export run readme clean help
@@ -19,8 +19,8 @@ $(READY): settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-docs: $(READY) ## build the site into _docs (with Quarto where it is installed)
-	@$(BIN)/python docs/build.py
+docs: $(READY) ## build the site into _docs (with ENGINE=quarto by Quarto, where that is installed)
+	@$(BIN)/python docs/build.py $(ENGINE)
 
 test: $(READY) ## run every test: ruff, the notebooks, package = notebooks, pytest, types, the site in a browser
 	@echo "1/4  mistakes that can be read off the code (ruff)"
@@ -28,15 +28,15 @@ test: $(READY) ## run every test: ruff, the notebooks, package = notebooks, pyte
 	@echo "2/4  the notebooks, each run as a test that calls what it exports"
 	@$(BIN)/python tests/notebooks.py
 	@echo "3/4  the package without compiled code (NUMBA_DISABLE_JIT=1)"
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --ignore tests/test_site.py $(STATIC:%=--ignore %)
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(STATIC:%=--ignore %)
 	@echo "4/4  the package, its agreement with the notebooks, what editors see of it, and the site in a browser"
 	@$(BIN)/python -m pytest
 
 mutate: $(READY) ## break each function of a notebook in turn and see its page fail: make mutate NB=nbs/00_tensor.ipynb
 	@$(BIN)/python tests/mutate.py $(NB)
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: $(READY) ## open home in JupyterLab, and from it every other page
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/docs/jupyter $(BIN)/jupyter lab nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: $(READY) ## measure the speed, as ratios (against PyTorch too, where .venv has it)
 	@$(BIN)/python tests/bench.py

@@ -1,9 +1,8 @@
-"""Build the documentation site: `python docs/build.py`. Quarto does it where installed, else Sphinx, on the same notebooks."""
+"""Build the documentation site: `python docs/build.py [sphinx|quarto]`. Sphinx, unless Quarto is asked for, on the same notebooks."""
 import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -17,8 +16,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # document the package of this che
 def digest(files): return hashlib.sha256(b"".join(f.read_bytes() for f in sorted(files) if f.is_file())).hexdigest()
 
 
-def build():
-    """Run nbdev's steps on the notebooks that have changed, then Sphinx; a warning is an error."""
+def process(engine):
+    """Run nbdev's steps on the notebooks that have changed since this engine's last build; None where nothing has."""
     from nbdev.doclinks import _build_modidx
     from nbdev.quarto import refresh_quarto_yml
 
@@ -27,14 +26,14 @@ def build():
     sidebar, _ = pages.site_map()
     refresh_quarto_yml()
     _build_modidx()
-    code = digest([*HERE.glob("*.py"), *pages.cfg.lib_path.rglob("*.py"), pages.cfg.config_file])
+    code = digest([*HERE.glob("*.py"), *HERE.rglob("*.md"), *pages.cfg.lib_path.rglob("*.py"), pages.cfg.config_file])
     now = {nb.as_posix(): code + digest([pages.NBS / nb]) for nb in pages.notebooks()}
-    now["look"] = digest([*HERE.glob("static/*"), *HERE.glob("templates/*"), Path("_quarto.yml")])
+    now["look"] = engine + digest([*HERE.glob("static/*"), *HERE.glob("templates/*"), Path("_quarto.yml")])
     state = pages.PROC / "digests.json"
     done = json.loads(state.read_text()) if state.exists() else {}
-    if done == now and (pages.OUT / "index.html").exists(): return print("Nothing has changed since the last build.")
-    if done.keys() != now.keys() or not next(iter(done.values())).startswith(code):
-        for folder in (pages.PROC, pages.OUT): shutil.rmtree(folder, ignore_errors=True)  # no stale page, no stale code
+    if done == now and (pages.OUT / "index.html").exists(): return None
+    if done.keys() != now.keys() or not next(iter(done.values())).startswith(code) or not done["look"].startswith(engine):
+        for folder in (pages.PROC, pages.OUT): shutil.rmtree(folder, ignore_errors=True)  # no stale page, code or engine
         done = {}
     pages.PROC.mkdir(exist_ok=True)
     state.unlink(missing_ok=True)
@@ -46,6 +45,12 @@ def build():
             print(f"[{i}/{len(jobs)}] nbdev: {jobs[job]}", flush=True)
             if fault := job.exception(): faults.append(f"nbs/{jobs[job]}: {fault}")
     if faults: raise SystemExit("\n\n".join(faults))
+    return sidebar, lambda: state.write_text(json.dumps(now))
+
+
+def sphinx(sidebar):
+    """Sphinx over the processed notebooks; a warning is an error."""
+    import pages
     pages.write_pages(sidebar)
     from sphinx.cmd.build import build_main
     if build_main(["-qWn", "-b", "html", "-c", "docs", "-d", str(pages.PROC / "doctrees"), str(pages.SITE), str(pages.OUT)]):
@@ -53,15 +58,20 @@ def build():
     for nb in pages.notebooks():
         (pages.OUT / "notebooks" / nb).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(pages.NBS / nb, pages.OUT / "notebooks" / nb)
-    state.write_text(json.dumps(now))
+
+
+def quarto(sidebar):
+    import quarto
+    quarto.build(sidebar)
 
 
 if __name__ == "__main__":
-    if shutil.which("quarto"):
-        print("Building the site with Quarto (nbdev_docs)")
-        subprocess.run([Path(sys.executable).with_name("nbdev_docs")], check=True)
-        subprocess.run([sys.executable, "docs/readme.py"], check=True)  # nbdev_docs rewrites it its own way
-    else:
-        print("Building the site with Sphinx (there is no quarto on PATH)")
-        build()
+    name = (sys.argv[1:] or ["sphinx"])[0]
+    if name not in ("sphinx", "quarto"): raise SystemExit(f"ENGINE is sphinx or quarto, not {name}")
+    if name == "quarto" and not shutil.which("quarto"): raise SystemExit("ENGINE=quarto needs Quarto, and there is no quarto on PATH")
+    print(f"Building the site with {name.title()}", flush=True)
+    if prepared := process(name):
+        {"sphinx": sphinx, "quarto": quarto}[name](prepared[0])
+        prepared[1]()
+    else: print("Nothing has changed since the last build.")
     print(f"Open {Path('_docs/index.html').resolve()}")

@@ -1,35 +1,26 @@
 """Sphinx over the pages that pages.py writes."""
 import re
-import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import colab
 import pages
 from docutils import nodes
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from sphinx import addnodes
 
 sidebar, navbar = pages.site_map()
 static = pages.PROC / "static"
 
 
-def bring(package, *names, folder):
-    """Copy files out of an installed package, for browsers that have no network; whether the package is there."""
-    try: found = {f.name: f.locate() for f in files(package)}
-    except PackageNotFoundError: return False
-    (static / folder).mkdir(parents=True, exist_ok=True)
-    for name in names: shutil.copy(found[name], static / folder)
-    return True
-
-
-bring("sphinx-mathjax-offline", "tex-svg-full.js", folder="mathjax")
+pages.bring("sphinx-mathjax-offline", "tex-svg-full.js", folder=static / "mathjax")
 faces = ""
 for package, name in ("font-source-serif-pro", "SourceSerifPro"), ("font-source-sans-pro", "SourceSansPro"):
     for cut, look in ("Regular", "400"), ("It", "400; font-style: italic"), ("Semibold", "600"):
-        if bring(package, f"{name}-{cut}.ttf", folder="fonts"):
+        if pages.bring(package, f"{name}-{cut}.ttf", folder=static / "fonts"):
             faces += f"@font-face {{ font-family: {name}; font-weight: {look}; src: url(fonts/{name}-{cut}.ttf); }}\n"
 (static / "fonts.css").write_text(faces, encoding="utf-8")
 
@@ -48,6 +39,7 @@ nb_execution_mode = "off"
 nb_render_markdown_format = "myst"
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # the default is a CDN
+nitpick_ignore_regex = [("py:.*", ".*")]  # types of other projects in signatures
 suppress_warnings = ["myst.header"]  # show_doc's headings are ### wherever they stand
 
 mathjax_path = "mathjax/tex-svg-full.js"
@@ -57,15 +49,20 @@ html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static", str(static)]
 html_favicon = "static/favicon.svg"
+html_search_scorer = str(Path(__file__).parent / "static" / "scorer.js")
 html_css_files = ["fonts.css", "site.css"]
 html_copy_source = html_show_sourcelink = False
-html_use_index = False
+html_use_index = html_domain_indices = False
 html_show_search_summary = False  # fetches pages, which a browser forbids on file://
 html_sidebars = {"**": ["nav.html"]}
 html_context = {
     "nav": sidebar, "navbar": navbar, "default_mode": "auto",
+    "colab": colab.HUB, "binder": f"https://mybinder.org/v2/gh/{pages.cfg.user}/{pages.cfg.repo}/{pages.cfg.branch}?urlpath=lab/tree/nbs/",
     "notebook_of": {pages.page(nb): nb.as_posix() for nb in pages.notebooks()},
 }
+toc_object_entries_show_parents = "hide"
+add_module_names = False
+python_maximum_signature_line_length = 104
 html_theme_options = {
     "show_toc_level": 2, "navbar_center": ["navbar.html"], "navbar_align": "left",
     "icon_links": [{"name": "Repository", "url": pages.cfg.git_url, "icon": "fa-brands fa-github"}],
@@ -107,6 +104,15 @@ def mark_up(app, doctree):
             elif "top" in quote.parent["ids"] and quote.parent[1] is quote: quote["classes"].append("subtitle")
 
 
+def searchable(app, doctree):
+    """Let the search find "Adam signature": it reads the entries of the index too."""
+    for entries in list(doctree.findall(addnodes.index)):
+        if not isinstance(desc := entries.next_node(siblings=True, descend=False), addnodes.desc): continue
+        anchor = desc[0]["ids"][0]
+        short = ".".join(anchor.split(".")[-2 if desc["objtype"] in ("method", "property") else -1:])
+        entries["entries"].append(("single", f"{short} signature", anchor, "main", None))
+
+
 def source_pages(app):
     """A page for each module, with an anchor for each line, and a link to the notebook it is written in."""
     for path in sorted(pages.cfg.lib_path.rglob("*.py")):
@@ -131,4 +137,6 @@ def setup(app):
     app.connect("builder-inited", configure, priority=600)  # after myst-nb's own
     app.connect("source-read", lambda app, name, source: print(f"Sphinx {name}", flush=True))
     app.connect("doctree-read", mark_up, priority=400)  # before the collector of the table of contents
+    app.connect("env-get-outdated", lambda app, env, *changes: ["api"])  # an unread page would lose its entries in the search
+    app.connect("doctree-read", searchable, priority=400)
     app.connect("html-collect-pages", source_pages)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import yaml
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,12 +16,16 @@ def render():
     nb = nbformat.read(ROOT / "nbs/index.ipynb", 4)
     nb.metadata.language_info = {"name": "python"}
     nb.cells = [c for c in nb.cells if not re.match(r"#\|\s*(hide|default_exp)\b(?!-)", c.source)]
+    alts = []
     for cell in nb.cells:
-        silent = cell.cell_type == "code" and re.search(r"^#\|\s*(echo: false|hide-input)", cell.source, re.M)
+        silent = cell.cell_type == "code" and re.search(r"^#\|\s*(echo: false|code-fold: true)", cell.source, re.M)
+        alt = re.search(r"^#\|\s*fig-alt:\s*(.+)$", cell.source, re.M)
+        alts += [yaml.safe_load(alt[1]) if alt else "figure" for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
         cell.source = "" if silent else re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M)
     text, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": IMAGES.as_posix()})
     text = re.sub(r"(\]\()(?![a-z]+:|#|docs/images)([^)]+)", lambda m: m[1] + (Path("nbs") / m[2]).as_posix(), text)
-    text = text.replace("](nbs/../", "](").replace("```python\n\n```", "").replace("![png]", "![figure]")
+    text = text.replace("](nbs/../", "](").replace("```python\n\n```", "")
+    text = re.sub(r"!\[png\]", lambda m: f"![{alts.pop(0)}]", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", resources.get("outputs", {})
 
 

@@ -1,7 +1,7 @@
 """nbdev's `show_doc` with the comments of a signature set as a table, where mathematics and links work."""
 import re
 from inspect import Parameter, formatannotation, isclass
-from textwrap import fill
+from textwrap import dedent, fill
 
 from fastcore.docments import DocmentTbl, docments
 from nbdev.doclinks import NbdevLookup
@@ -53,20 +53,37 @@ class _Table(DocmentTbl):
     def return_str(self): return "| " + " | ".join(self._row("return", self.dm["return"])) + " |"
 
 
+def numpydoc(text):
+    """A docstring without its numpydoc sections, which say what the table says, and its errors `[(type, when)]`."""
+    head, *sections = re.split(r"^[ \t]*(\w[\w ]*)\n[ \t]*-{3,}[ \t]*$", text or "", flags=re.M)
+    raises = dedent(dict(zip(sections[::2], sections[1::2])).get("Raises", ""))
+    return head.strip(), [(kind, " ".join(when.split())) for kind, when in re.findall(r"^(\w+)\n((?:[ \t]+.+\n?)*)", raises, re.M)]
+
+
+def describe(obj, name):
+    """The call `name(…)` with readable defaults, the docstring, and the table of parameters of a class or function."""
+    return _describe(BasicMarkdownRenderer(obj, name))
+
+
+def _describe(shown):
+    call = table = ""
+    if shown.sig:
+        sig = _signature(shown.sig)
+        table = str(_Table(shown.sym, sig))
+        if table or isclass(shown.sym):  # the table gives the types
+            sig = sig.replace(parameters=[p.replace(annotation=p.empty) for p in sig.parameters.values()],
+                              return_annotation=sig.empty)
+        call = shown.nm + re.sub(r"(?<!,) ", "\xa0", str(sig))
+        call = fill(call, 80, subsequent_indent=" " * (len(shown.nm) + 1), break_long_words=False, break_on_hyphens=False)
+    docs = "" if shown.docs == "Call self as a function." else shown.docs  # what a callable object without docstring has
+    return call.replace("\xa0", " "), docs, table
+
+
 class ParameterTable(BasicMarkdownRenderer):
     """Heading, link to the source, signature, docstring, table of parameters."""
     def _repr_markdown_(self):
         parts = [f"{'#' * self.title_level} {self.nm.replace('_', chr(92) + '_')}"]
         if src := NbdevLookup().code(self.fn): parts.append(f"[source]({src})")
-        table = ""
-        if self.sig:
-            sig = _signature(self.sig)
-            table = str(_Table(self.sym, sig))
-            if table or isclass(self.sym):  # the table gives the types
-                sig = sig.replace(parameters=[p.replace(annotation=p.empty) for p in sig.parameters.values()],
-                                  return_annotation=sig.empty)
-            call = self.nm + re.sub(r"(?<!,) ", "\xa0", str(sig))
-            call = fill(call, 80, subsequent_indent=" " * (len(self.nm) + 1), break_long_words=False, break_on_hyphens=False)
-            parts.append("```python\n" + call.replace("\xa0", " ") + "\n```")
-        docs = "" if self.docs == "Call self as a function." else self.docs  # what a callable object without docstring has
-        return "\n\n".join([*parts, *filter(None, [docs, table])])
+        call, docs, table = _describe(self)
+        if call: parts.append(f"```python\n{call}\n```")
+        return "\n\n".join([*parts, *filter(None, [numpydoc(docs)[0], table])])

@@ -1,0 +1,188 @@
+"""The notebooks as they are read: in JupyterLab, started as `make lab` starts it and driven in a real Chromium, and cell by cell."""
+import ast
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import todo
+import yaml
+from browser import browser  # noqa: F401
+from playwright.sync_api import expect
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p.relative_to(ROOT / "nbs").as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+def pages(*unfinished):
+    """All notebooks, where those still to do are expected to fail."""
+    marks = {f"{n}.ipynb": todo.MARK for n in unfinished}
+    assert not (gone := marks.keys() - set(NOTEBOOKS)), f"no such pages: {gone}"
+    return pytest.mark.parametrize("nb", [pytest.param(n, marks=marks.get(n, ())) for n in NOTEBOOKS])
+
+
+def cells(nb): return nbformat.read(ROOT / "nbs" / nb, 4).cells
+
+
+def hidden(cell): return cell.metadata.get("jupyter", {}).get("source_hidden") is True
+
+
+def options(cell): return dict(re.findall(r"^#\|\s*([\w-]+):\s*(.*?)\s*$", cell.source, re.M))
+
+
+def figures(cell): return any("image/png" in o.get("data", {}) or "<img" in "".join(o.get("data", {}).get("text/html", ""))
+                              for o in cell.get("outputs", []))
+
+
+def is_plumbing(cell):
+    """Set-up, exported or page's own imports, and hidden checks: what a reader need not see first."""
+    if cell.cell_type != "code": return False
+    if re.match(r"#\|\s*(default_exp|hide)\b", cell.source): return True
+    lines = ast.parse(re.sub(r"^[%!].*$", "", cell.source, flags=re.M)).body
+    return re.match(r"#\|\s*export\b", cell.source) and all(isinstance(x, (ast.Import, ast.ImportFrom)) for x in lines)
+
+
+@pages(*todo.LAYOUT)
+def test_a_reader_sees_the_title_first_and_no_plumbing(nb):
+    first, *rest = cells(nb)
+    assert first.cell_type == "markdown", "the first cell is the title"
+    assert re.fullmatch(r"# .+(\n+> .+)?", first.source.strip()), "title and description only; the introduction has a cell of its own"
+    shown = [c.source for c in rest if is_plumbing(c) and not hidden(c)]
+    assert not shown, 'these want {"jupyter": {"source_hidden": true}}:\n' + "\n\n".join(shown)
+
+
+@pages(*todo.SOLUTIONS)
+def test_solutions_are_folded_in_jupyterlab_too(nb):
+    shown = [c.source for c in cells(nb) if c.cell_type == "code" and options(c).get("code-fold") == "true" and not hidden(c)]
+    assert not shown, "\n\n".join(shown)
+
+
+@pages(*todo.WIDTH)
+def test_code_keeps_to_92_columns(nb):
+    wide = [line for c in cells(nb) if c.cell_type == "code" for line in c.source.splitlines()
+            if len(line) > 92 and not line.startswith("#|")]
+    wide += [line for c in cells(nb) if c.cell_type == "markdown" for block in re.findall(r"^```.*?^```", c.source, re.M | re.S)
+             for line in block.splitlines() if len(line) > 92]
+    assert not wide, "\n".join(wide)
+
+
+@pages(*todo.CAPTION)
+def test_every_figure_has_a_caption(nb):
+    book = cells(nb)
+    bare = [c.source for c, after in zip(book, [*book[1:], nbformat.v4.new_markdown_cell()])
+            if figures(c) and not re.match(r"\*[^*\s]", after.source)]
+    assert not bare, "no caption in italics after\n" + "\n\n".join(bare)
+
+
+@pages(*todo.ALT)
+def test_every_figure_says_in_words_what_is_seen(nb):
+    bare = [c.source for c in cells(nb) if figures(c) and "image/png" in str([o.get("data", {}).keys() for o in c.outputs])
+            and len(str(yaml.safe_load(options(c).get("fig-alt", "''"))).split()) < 5]
+    assert not bare, '#| fig-alt: "what is seen" is missing in\n' + "\n\n".join(bare)
+
+
+def test_binder_installs_what_settings_ini_says():
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(ROOT / "settings.ini")
+    known = {r for key in ("requirements", "plot_requirements", "dev_requirements") for r in config["DEFAULT"][key].split()}
+    asked = [r for r in (ROOT / ".binder/requirements.txt").read_text().splitlines() if not r.startswith("#")]
+    assert set(asked) <= known and set(config["DEFAULT"]["requirements"].split()) <= set(asked)
+    assert {"nbdev", "matplotlib", "jupyterlab", "scikit-learn", "sympy"} <= {re.match(r"[\w-]+", r)[0] for r in asked}
+    assert all(os.access(ROOT / ".binder" / name, os.X_OK) for name in ("postBuild", "start"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """JupyterLab on a copy of the notebooks, started as the Makefile says; its address and the copy's folder."""
+    work = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "nbs", work / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for name in "settings.ini", "_quarto.yml": shutil.copy(ROOT / name, work)
+    command = re.search(r"^lab:.*\n\t@(\S+) \$\(BIN\)/jupyter (lab .*?) ?\$\(if", (ROOT / "Makefile").read_text(), re.M)
+    variable, _, folder = command[1].partition("=")
+    env = os.environ | {variable: folder.replace("$(CURDIR)", str(ROOT)), "PYTHONPATH": str(ROOT), "JUPYTER_PLATFORM_DIRS": "0",
+                        **{f"JUPYTER_{x}_DIR": str(work / x) for x in ("CONFIG", "DATA", "RUNTIME")}}
+    log = (work / "log").open("w+")
+    server = subprocess.Popen([sys.executable, "-m", "jupyter", *command[2].split(), "--no-browser", "--allow-root", "--port=0",
+                               "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.news_url="], cwd=work, env=env,
+                              stdout=log, stderr=log)
+    try:
+        for _ in range(240):
+            files = list((work / "RUNTIME").glob("jpserver-*.json"))
+            if files and (found := json.loads(files[0].read_text() or "{}")) and "is running at" in (work / "log").read_text(): break
+            assert server.poll() is None, (work / "log").read_text()
+            time.sleep(0.5)
+        else: pytest.fail("JupyterLab did not start: " + (work / "log").read_text())
+        yield found["url"], work / "nbs", command[2].split()[1].removeprefix("nbs/")
+    finally:
+        server.terminate()
+        try: server.wait(120)
+        except subprocess.TimeoutExpired: server.kill()
+        log.close()
+
+
+@pytest.fixture
+def tab(browser, lab):
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    tab = context.new_page()
+    tab.set_default_timeout(120_000)
+    yield tab
+    context.close()
+
+
+def open_page(tab, lab, nb):
+    """Open a notebook and wait until its kernel answers, which is when JupyterLab writes the kernel's name into it."""
+    tab.goto(f"{lab[0]}lab/tree/{nb}?reset")
+    panel = tab.locator(".jp-NotebookPanel:visible")
+    panel.locator(".jp-Notebook").wait_for()
+    ready(tab)
+    return panel
+
+
+def ready(tab):
+    tab.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+    tab.wait_for_timeout(1500)
+
+
+DIRTY = ".lm-DockPanel-tabBar .lm-TabBar-tab.jp-mod-dirty"
+
+
+@pytest.mark.parametrize("nb", ["index.ipynb", "optimizers/02_adam.ipynb"])
+def test_opening_a_page_does_not_change_it(tab, lab, nb):
+    panel = open_page(tab, lab, nb)
+    panel.locator(".jp-RenderedMarkdown h1").first.wait_for()
+    assert tab.locator(DIRTY).count() == 0, "opening has marked the page as changed"
+    before = (lab[1] / nb).read_bytes()
+    with tab.expect_response(lambda r: r.request.method == "PUT" and nb in r.url) as saved: tab.keyboard.press("Control+s")
+    assert saved.value.ok and (lab[1] / nb).read_bytes() == before, "saving has changed the file"
+
+
+def test_home_is_what_make_lab_opens_and_its_links_lead_on(tab, lab):
+    assert lab[2] == "index.ipynb"
+    panel = open_page(tab, lab, "index.ipynb")
+    panel.get_by_role("link", name="Read a page").click()
+    expect(tab.locator(".lm-DockPanel-tabBar .lm-mod-current")).to_contain_text("02_adam.ipynb")
+    tab.locator(".jp-NotebookPanel:visible .jp-RenderedMarkdown h1", has_text="Adam").wait_for()
+
+
+@pytest.mark.parametrize("nb", ["explanations/notation.ipynb"])
+def test_every_cell_of_a_light_page_runs_in_the_browser(tab, lab, nb):
+    panel = open_page(tab, lab, nb)
+    tab.get_by_role("menuitem", name="Run", exact=True).click()
+    tab.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    last = max(i for i, c in enumerate(cells(nb)) if c.cell_type == "code")
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        panel.locator(f".jp-Cell[data-windowed-list-index='{last}'], .jp-Cell >> nth={last}").first.scroll_into_view_if_needed()
+        if re.search(r"\d", panel.locator(".jp-CodeCell .jp-InputPrompt").last.inner_text()): break
+        tab.wait_for_timeout(500)
+    else: pytest.fail("the last cell was not reached")
+    with tab.expect_response(lambda r: r.request.method == "PUT" and nb in r.url): tab.keyboard.press("Control+s")
+    errors = [o for c in nbformat.read(lab[1] / nb, 4).cells for o in c.get("outputs", []) if o.output_type == "error"]
+    assert not errors
