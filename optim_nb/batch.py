@@ -588,7 +588,7 @@ class Batch:
         """
         if parts != self._room_for or [*map(_count, parts)] != self._counts: self._make_room(parts)
         self.parts, self.arrays = parts, arrays
-        if _asked > ASK_FIRST:
+        if _asked + len(arrays) > ASK_FIRST:
             found = _look(id(arrays), id(np.ndarray), self.segments, self.table, self.spans,
                           PARALLEL_FROM)
             if found == UNSORTED: found = self._sort()

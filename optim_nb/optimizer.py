@@ -480,11 +480,12 @@ def new_buffers(
         Name → `Storage`, for those that are not kept as floats
     """
     turned, dtype = is_fortran(p), state_dtype(p.dtype)
-    if storages or any(shape != p.shape for shape in shapes.values()):
+    if storages or [*shapes.values()] != [p.shape] * len(shapes):
         return {name: np.zeros(shape, storages[name].dtype if name in storages else dtype,
                                order="F" if turned else "C") for name, shape in shapes.items()}
     block = np.zeros((len(shapes), *(p.T if turned else p).shape), dtype)
-    return {name: block[k, ...].T if turned else block[k, ...] for k, name in enumerate(shapes)}
+    if p.ndim and not turned: return dict(zip(shapes, block))
+    return {name: block[k, ...].T for k, name in enumerate(shapes)}
 
 def gather(
     part: GroupPart, # Takes the parameters, their states and step counts
@@ -543,24 +544,27 @@ def gather_one_by_one(
     part.pending, part.steps, part.count, rows = [], [], len(params), []
     part.states = [*map(state.get, params)]
     for i, p in enumerate(params):
-        own, t = part.states[i] or {}, 0
-        lacking = [b for b in part.buffers if own.get(b) is None]
-        if lacking: own = own | _make(part, i, lacking)
-        if tracks_step:
-            t = own.get("step")
-            if t is None: part.pending.append((p, "step", 0))
-        rows.append((p.grad, p.data, *[own[b] for b in part.buffers]))
-        part.steps.append(int(t or 0) if tracks_step else int(not lacking))
+        own = part.states[i]
+        lacking = [b for b in part.buffers if own.get(b) is None] if own else part.labels
+        made = _make(part, i, lacking) if lacking else {}
+        own = {**own, **made} if own else made
+        rows.append((p.grad, p.data, *map(own.__getitem__, part.buffers)))
+        if not tracks_step: part.steps.append(int(not lacking))
+        elif (t := own.get("step")) is not None: part.steps.append(int(t))
+        else:
+            part.pending.append((p, "step", 0))
+            part.steps.append(0)
     return [a for column in zip(*rows) for a in column]
 
 def _make(part, i, lacking):
     "New buffers of a parameter, which enter its state after the step."
-    p = part.params[i]
-    check_parameter(p.data, part.name(i))
-    shapes = buffer_shapes(part.buffers, p.data.shape)
-    storages = {b: s for b, s in zip(part.labels, part.storages) if s and b in lacking}
-    made = new_buffers(p.data, {b: shapes[b] for b in lacking}, storages)
-    part.pending += [(p, b, a) for b, a in made.items()]
+    p, a = part.params[i], part.params[i].data
+    if type(a) is not np.ndarray or a.dtype.char not in "fd": check_parameter(a, part.name(i))
+    shapes, storages = buffer_shapes(part.buffers, a.shape), {}
+    if len(lacking) < len(shapes): shapes = {b: shapes[b] for b in lacking}
+    if any(part.storages): storages = {b: s for b, s in zip(part.labels, part.storages) if s}
+    made = new_buffers(a, shapes, storages)
+    for b in lacking: part.pending.append((p, b, made[b]))
     return made
 
 def is_absent(part: GroupPart) -> bool:

@@ -11,16 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .tensor import Tensor, op
 
 # %% ../nbs/04_problems.ipynb #2f8d225c
 @dataclass(repr=False)
 class Problem:
-    """An objective with known minima: call it on a `Tensor` to differentiate it, on arrays to evaluate it.
+    """An objective with known minima: a `Tensor` differentiates it, an array evaluates it.
 
-    On a `Tensor` of shape (d,) it gives a scalar `Tensor`, with fresh gradient noise where the problem has noise.
-    On an array of shape (..., d) it gives the exact values, of shape (...).
+    Called on a `Tensor` of shape (d,) it gives a scalar `Tensor`, with fresh gradient noise
+    where the problem has noise; on an array (..., d) the exact values, of shape (...).
+    A point of another size raises ValueError.
 
     Parameters
     ----------
@@ -37,15 +39,15 @@ class Problem:
     fmin : float, default 0.0
         value at the minima
     bounds : tuple | None, default None
-        ((low, high) of θ₁, (low, high) of θ₂) for drawing; None where d ≠ 2
+        ((low, high) of θ₁, of θ₂) for drawing; None where d ≠ 2
     h : Callable | None, default None
         Hessian by hand: array (..., d) → array (..., d, d)
     L : float | None, default None
         smoothness: largest curvature anywhere; None where unbounded
     mu : float | None, default None
-        strong convexity: smallest curvature anywhere; None where not convex
-    levels : np.ndarray | None, default None
-        contour values where logarithmic spacing does not suit
+        strong convexity: smallest curvature; None where not above 0
+    levels : ArrayLike | None, default None
+        contours where logarithmic spacing does not suit
     sigma : float, default 0.0
         standard deviation of the gradient noise, each coordinate
     seed : int, default 0
@@ -57,56 +59,96 @@ class Problem:
     start: np.ndarray # the customary first point, (d,)
     minima: np.ndarray # all global minima, (k, d)
     fmin: float = 0.0 # value at the minima
-    bounds: tuple | None = None # ((low, high) of θ₁, (low, high) of θ₂) for drawing; None where d ≠ 2
+    bounds: tuple | None = None # ((low, high) of θ₁, of θ₂) for drawing; None where d ≠ 2
     h: Callable | None = None # Hessian by hand: array (..., d) → array (..., d, d)
     L: float | None = None # smoothness: largest curvature anywhere; None where unbounded
-    mu: float | None = None # strong convexity: smallest curvature anywhere; None where not convex
-    levels: np.ndarray | None = None # contour values where logarithmic spacing does not suit
+    mu: float | None = None # strong convexity: smallest curvature; None where not above 0
+    levels: ArrayLike | None = None # contours where logarithmic spacing does not suit
     sigma: float = 0.0 # standard deviation of the gradient noise, each coordinate
     seed: int = 0 # of the noise
 
-    def __post_init__(self):
-        self.start, self.minima = np.asarray(self.start, float), np.atleast_2d(np.asarray(self.minima, float))
+    def __post_init__(self) -> None:
+        self.start = np.asarray(self.start, float)
+        self.minima = np.atleast_2d(np.asarray(self.minima, float))
         self.reset()
 
-    def __repr__(self):
-        return f'Problem({self.name!r}, start={self.start.tolist()}, minima={self.minima.round(6).tolist()})'
+    def __repr__(self) -> str:
+        minima = self.minima.round(6).tolist()
+        return f'Problem({self.name!r}, start={self.start.tolist()}, minima={minima})'
 
     def reset(self) -> None:
         "Seed the noise anew, so that two runs meet the same noise."
         self._rng = np.random.default_rng(self.seed)
+
+    @property
+    def kappa(self) -> float | None:
+        "Condition number L/μ, the ratio of the largest and the smallest curvature."
+        return self.L / self.mu if self.L and self.mu else None
 
     def _points(self, p):
         if not isinstance(p, Tensor):
             p = np.asarray(p)
             if p.dtype.kind != 'f': p = p.astype(float)
         if p.shape[-1:] != self.start.shape:
-            raise ValueError(f'{self.name}: points must have shape (..., {self.start.size}), got {p.shape}')
+            raise ValueError(f'{self.name}: points must have shape '
+                             f'(..., {self.start.size}), got {p.shape}')
         return p
 
-    def __call__(self, p):
+    def __call__(self,
+        p: 'Tensor | ArrayLike', # a `Tensor` (d,), or an array (..., d)
+    ): # a scalar `Tensor`, or values (...)
+        """Value at a point, noisy and differentiable, or exact values at many.
+
+        Parameters
+        ----------
+        p : Tensor | ArrayLike
+            a `Tensor` (d,), or an array (..., d)
+        """
         p = self._points(p)
         if not isinstance(p, Tensor): return self.f(Tensor(p)).data[()]
         value = self.f(p)
         if not self.sigma: return value
-        return value + (p * self._rng.normal(0, self.sigma, p.shape).astype(p.data.dtype)).sum()
+        noise = self._rng.normal(0, self.sigma, p.shape).astype(p.data.dtype)
+        return value + (p * noise).sum()
 
-    def grad(self, p) -> np.ndarray:
-        "Exact gradient by hand at an array of shape (..., d)."
+    def grad(self,
+        p: ArrayLike, # points, (..., d)
+    ) -> np.ndarray: # gradients, (..., d)
+        """Exact gradient, by hand.
+
+        Parameters
+        ----------
+        p : ArrayLike
+            points, (..., d)
+
+        Returns
+        -------
+        np.ndarray
+            gradients, (..., d)
+        """
         return self.g(self._points(p))
 
-    def hessian(self, p) -> np.ndarray:
-        "Hessian (..., d, d) at an array of shape (..., d): by hand, else central differences of the gradient."
+    def hessian(self,
+        p: ArrayLike, # points, (..., d)
+    ) -> np.ndarray: # Hessians, (..., d, d)
+        """Hessian: by hand, else central differences of the gradient.
+
+        Parameters
+        ----------
+        p : ArrayLike
+            points, (..., d)
+
+        Returns
+        -------
+        np.ndarray
+            Hessians, (..., d, d)
+        """
         p = self._points(p).astype(float)
         if self.h: return self.h(p)
         steps = 6e-6 * np.maximum(1, np.abs(p))[..., None] * np.eye(p.shape[-1])
         q = p[..., None, :]
-        return (self.g(q + steps) - self.g(q - steps)) / (2 * np.abs(steps).max(-1, keepdims=True))
-
-    @property
-    def kappa(self) -> float | None:
-        "Condition number L/μ, the ratio of the largest and the smallest curvature."
-        return self.L / self.mu if self.L and self.mu else None
+        widths = 2 * np.abs(steps).max(-1, keepdims=True)
+        return (self.g(q + steps) - self.g(q - steps)) / widths
 
 # %% ../nbs/04_problems.ipynb #efd51201
 def _quadratic(name, A, start, bounds, **options):
@@ -141,7 +183,8 @@ def ellipse(
     angle : float, default 30.0
         direction of the flat axis, in degrees
     """
-    return _quadratic(f'ellipse, κ = {kappa:g}', _rotated(kappa, angle), (-1.2, -1.3), ((-2, 2), (-1.5, 1.5)))
+    return _quadratic(f'ellipse, κ = {kappa:g}', _rotated(kappa, angle), (-1.2, -1.3),
+                      ((-2, 2), (-1.5, 1.5)))
 
 # %% ../nbs/04_problems.ipynb #bbc09c7b
 def rosenbrock(
@@ -172,7 +215,8 @@ def beale() -> Problem:
     "Beale's function: a plateau between steep walls."
     def f(p):
         x, y = p[..., 0], p[..., 1]
-        return (1.5 - x + x * y)**2 + (2.25 - x + x * y**2)**2 + (2.625 - x + x * y**3)**2   # (4)
+        r = [c - x + x * y**i for i, c in enumerate((1.5, 2.25, 2.625), 1)]
+        return r[0]**2 + r[1]**2 + r[2]**2                              # (4)
     def g(p):
         x, y = p[..., 0], p[..., 1]
         r = [c - x + x * y**i for i, c in enumerate((1.5, 2.25, 2.625), 1)]
@@ -192,9 +236,10 @@ def himmelblau() -> Problem:
         return np.stack([4 * a * x + 2 * b, 2 * a + 4 * b * y], -1)
     def h(p):
         x, y = p[..., 0], p[..., 1]
-        xy = 4 * (x + y)
-        return np.stack([np.stack([12 * x**2 + 4 * y - 42, xy], -1), np.stack([xy, 12 * y**2 + 4 * x - 26], -1)], -2)
-    minima = [(3, 2), (-2.805118086952745, 3.131312518250573), (-3.779310253377747, -3.283185991286170),
+        xx, xy, yy = 12 * x**2 + 4 * y - 42, 4 * (x + y), 12 * y**2 + 4 * x - 26
+        return np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2)
+    minima = [(3, 2), (-2.805118086952745, 3.131312518250573),
+              (-3.779310253377747, -3.283185991286170),
               (3.584428340330492, -1.848126526964404)]
     return Problem('Himmelblau', f, g, (-0.5, -1.2), minima, bounds=((-5, 5), (-5, 5)), h=h)
 
@@ -209,8 +254,10 @@ def saddle() -> Problem:
         return np.stack([x, y**3 - y], -1)
     def h(p):
         y, zero = p[..., 1], np.zeros(p.shape[:-1])
-        return np.stack([np.stack([zero + 1, zero], -1), np.stack([zero, 3 * y**2 - 1], -1)], -2)
-    return Problem('saddle', f, g, (-1.6, 0.001), [(0, -1), (0, 1)], fmin=-0.25, bounds=((-2, 2), (-1.6, 1.6)), h=h)
+        rows = [np.stack([zero + 1, zero], -1), np.stack([zero, 3 * y**2 - 1], -1)]
+        return np.stack(rows, -2)
+    return Problem('saddle', f, g, (-1.6, 0.001), [(0, -1), (0, 1)], fmin=-0.25,
+                   bounds=((-2, 2), (-1.6, 1.6)), h=h)
 
 # %% ../nbs/04_problems.ipynb #ced65926
 @op
@@ -223,8 +270,9 @@ def rastrigin() -> Problem:
     def f(p): return (p**2 - 10 * cos(2 * np.pi * p) + 10).sum(-1)   # (7)
     def g(p): return 2 * p + 20 * np.pi * np.sin(2 * np.pi * p)
     def h(p): return (2 + 40 * np.pi**2 * np.cos(2 * np.pi * p))[..., None] * np.eye(2)
-    return Problem('Rastrigin', f, g, (2.3, -1.7), (0, 0), bounds=((-3.4, 3.4), (-3.4, 3.4)), h=h,
-                   L=2 + 40 * np.pi**2, levels=[2, 6, 12, 20, 30, 45])
+    return Problem('Rastrigin', f, g, (2.3, -1.7), (0, 0), h=h,
+                   bounds=((-3.4, 3.4), (-3.4, 3.4)), L=2 + 40 * np.pi**2,
+                   levels=[2, 6, 12, 20, 30, 45])
 
 # %% ../nbs/04_problems.ipynb #40666b48
 def noisy_quadratic(
@@ -247,8 +295,9 @@ def noisy_quadratic(
         of the noise
     """
     if sigma < 0: raise ValueError(f'sigma must not be negative, got {sigma}')
-    return _quadratic(f'noisy quadratic, σ = {sigma:g}', _rotated(kappa, angle), (-1.6, -1.2), ((-2, 2), (-1.5, 1.5)),
-                      sigma=sigma, seed=seed)
+    A = _rotated(kappa, angle)
+    return _quadratic(f'noisy quadratic, σ = {sigma:g}', A, (-1.6, -1.2),
+                      ((-2, 2), (-1.5, 1.5)), sigma=sigma, seed=seed)
 
 # %% ../nbs/04_problems.ipynb #1ac60544
 def _logistic(z): return 0.5 * (1 + np.tanh(0.5 * z))
@@ -262,7 +311,7 @@ def softplus(z):
 def logistic_data(
     n: int = 80, # number of observations, half of each class
     seed: int = 0, # of the data
-) -> tuple[np.ndarray, np.ndarray]: # features with a column of ones (n, 2), labels in {0, 1} (n,)
+) -> tuple[np.ndarray, np.ndarray]: # features and ones (n, 2), labels 0 or 1 (n,)
     """One feature, two overlapping Gaussian classes around 0 and 2.
 
     Parameters
@@ -275,17 +324,18 @@ def logistic_data(
     Returns
     -------
     tuple[np.ndarray, np.ndarray]
-        features with a column of ones (n, 2), labels in {0, 1} (n,)
+        features and ones (n, 2), labels 0 or 1 (n,)
     """
     y = np.arange(n) % 2
     x = np.random.default_rng(seed).normal(2 * y, 1)
     return np.stack([x, np.ones(n)], -1), y
 
+# %% ../nbs/04_problems.ipynb #678666c5
 def logistic(
     n: int = 80, # number of observations
     seed: int = 0, # of the data
 ) -> Problem:
-    """Logistic regression with a slope and an intercept: convex, its optimum found by Newton's method.
+    """Logistic regression with a slope and an intercept; its optimum by Newton's method.
 
     Parameters
     ----------
@@ -306,48 +356,59 @@ def logistic(
         return (r * (1 - r))[..., None, :] * X.T @ X / n
     optimum = np.zeros(2)
     for _ in range(20): optimum = optimum - np.linalg.solve(h(optimum), g(optimum))
-    problem = Problem('logistic regression', f, g, (0.0, 0.0), optimum, bounds=((-0.8, 4.2), (-4.4, 0.6)), h=h,
+    problem = Problem('logistic regression', f, g, (0.0, 0.0), optimum, h=h,
+                      bounds=((-0.8, 4.2), (-4.4, 0.6)),
                       L=float(np.linalg.eigvalsh(X.T @ X / n)[-1]) / 4)
     problem.fmin = float(problem(optimum))
     return problem
 
 # %% ../nbs/04_problems.ipynb #10eb9328
 def best(
-    score: Callable, # called with one setting of each grid, by name → a number, the lower the better; NaN counts as ∞
-    **grids, # name → values to try, ascending
-) -> tuple[dict, float]: # the best settings by name, and their score
-    """Search a grid for the lowest score, and refuse a winner at the edge of any of the grids.
+    score: Callable, # called with a value of each grid, by name → a number; NaN counts as ∞
+    **grids: ArrayLike, # name → the values to try: numbers, ascending, three or more
+) -> tuple[dict, float]: # the settings with the lowest score by name, and that score
+    """Search a grid for the lowest score, and refuse a winner at the edge of any grid.
 
-    Raises ValueError where the winner, or a setting as good, lies at an end of a grid (unless that end is 0): widen the grid.
-    Raises ValueError where no score is finite, or where a grid is not ascending or has fewer than three values.
+    Of equal scores the first, of the lowest values, wins; but all of them must lie inside.
+    A grid may begin with 0: where nothing can lie below, that is no edge.
+    Raises ValueError for a winner at an edge, where no score is finite, and for a grid that
+    is not ascending or has fewer than three values.
 
     Parameters
     ----------
     score : Callable
-        called with one setting of each grid, by name → a number, the lower the better; NaN counts as ∞
-    **grids
-        name → values to try, ascending
+        called with a value of each grid, by name → a number; NaN counts as ∞
+    **grids : ArrayLike
+        name → the values to try: numbers, ascending, three or more
 
     Returns
     -------
     tuple[dict, float]
-        the best settings by name, and their score
+        the settings with the lowest score by name, and that score
     """
+    grids = {name: np.asarray(values).tolist() for name, values in grids.items()}
     for name, values in grids.items():
-        if len(values) < 3 or not (np.diff(values) > 0).all(): raise ValueError(f'{name}: a grid needs three values or more, ascending')
-    names, found = list(grids), {}
+        if len(values) < 3 or np.ndim(values) != 1 or not (np.diff(values) > 0).all():
+            raise ValueError(f'{name}: a grid needs three values or more, ascending')
+    found = {}
     for place in np.ndindex(*map(len, grids.values())):
-        found[place] = float(score(**{name: grids[name][k] for name, k in zip(names, place)}))
+        found[place] = float(score(**{k: v[i] for (k, v), i in zip(grids.items(), place)}))
     low = min((s for s in found.values() if not np.isnan(s)), default=np.inf)
-    if low == np.inf: raise ValueError(f'no setting gave a finite score: {", ".join(names)}')
+    if low == np.inf:
+        raise ValueError(f'no setting gave a finite score: {", ".join(grids)}')
     winners = [place for place, s in found.items() if s == low]
-    for name, places in zip(names, zip(*winners)):
-        values = grids[name]
-        for end, beyond in (0, 'lower'), (len(values) - 1, 'higher'):
-            if end in places and values[end] != 0:
-                raise ValueError(f'{name} = {values[end]:g} is the {"last" if end else "first"} value tried: try {beyond} ones too')
-    return {name: grids[name][k] for name, k in zip(names, winners[0])}, low
+    for (name, values), places in zip(grids.items(), zip(*winners)):
+        _refuse_edge(name, values, places)
+    return {k: v[i] for (k, v), i in zip(grids.items(), winners[0])}, low
+
+# %% ../nbs/04_problems.ipynb #ab0c6678
+def _refuse_edge(name, values, places):
+    "Raise where a winner stands at an end of its grid; a first value of 0 is no end."
+    if 0 in places and values[0] != 0:
+        raise ValueError(f'{name} = {values[0]:g} is the first value tried: try lower')
+    if len(values) - 1 in places:
+        raise ValueError(f'{name} = {values[-1]:g} is the last value tried: try higher')
 
 # %% ../nbs/04_problems.ipynb #0c8b7cd4
-PROBLEMS = {f.__name__: f for f in (bowl, ellipse, rosenbrock, beale, himmelblau, saddle, rastrigin,
-                                  noisy_quadratic, logistic)}
+PROBLEMS = {f.__name__: f for f in (bowl, ellipse, rosenbrock, beale, himmelblau, saddle,
+                                    rastrigin, noisy_quadratic, logistic)}

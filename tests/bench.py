@@ -1,4 +1,7 @@
-"""How fast a step is, as ratios measured side by side: `make bench`, or `python tests/bench.py [--quick] [--all]`.
+"""How fast a step is, as ratios measured side by side: `make bench`, or `python tests/bench.py [--quick] [--same] [--all]`.
+
+Every step gets *fresh* gradient arrays, as `backward()` leaves them in training; only the step is timed. `--same` measures
+steps that meet the same gradient arrays again and again, beside them.
 
 In every round each contender runs once, for some milliseconds, in turn, after a pause in which its predecessor's
 threads go to sleep and one step that is not timed; a ratio is the median over the rounds of (its time) / (optim_nb's
@@ -12,8 +15,10 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from operator import truediv
 from statistics import median, quantiles
 
@@ -35,8 +40,8 @@ PAUSE = 0.01  # seconds; OpenMP threads spin for some milliseconds after their w
 BYTES = 28  # an Adam step in float32 reads g, p, m, v and writes p, m, v
 
 # Tensors, elements in each, and how many times faster than torch's best Adam is to be.
-WORKLOADS = {"1 × 10³": (1, 10**3, 5), "1 × 10⁵": (1, 10**5, None), "1 × 10⁶": (1, 10**6, 1.5),
-             "1 × 10⁷": (1, 10**7, 1), "1000 × 10": (1000, 10, 10), "1000 × 1000": (1000, 1000, 5)}
+WORKLOADS = {"1 × 10³": (1, 10**3, 3), "1 × 10⁵": (1, 10**5, None), "1 × 10⁶": (1, 10**6, 1.3),
+             "1 × 10⁷": (1, 10**7, 1.1), "1000 × 10": (1000, 10, 10), "1000 × 1000": (1000, 1000, 8)}
 OPTIMIZERS = {"Adam": ("Adam", {}), "AdamW": ("AdamW", {}), "SGD": ("SGD", {}),
               "SGD momentum": ("SGD", dict(momentum=0.9))}
 TORCH = {"torch fused": dict(fused=True), "torch foreach": dict(foreach=True),
@@ -48,58 +53,82 @@ def make_arrays(tensors: int, elements: int, seed: int) -> list[np.ndarray]:
     return [rng.standard_normal(elements, dtype="float32") for _ in range(tensors)]
 
 
+@dataclass
+class Contender:
+    """A step, and what comes before it, untimed: giving the parameters their gradients."""
+    step: Callable[[], None]
+    refresh: Callable[[], None] | None = None
+
+    def timed(self, repeats: int) -> float:
+        """Seconds per step."""
+        total, clock = 0.0, time.perf_counter
+        if self.refresh is None:
+            begin = clock()
+            for _ in range(repeats):
+                self.step()
+            return (clock() - begin) / repeats
+        for _ in range(repeats):
+            self.refresh()
+            begin = clock()
+            self.step()
+            total += clock() - begin
+        return total / repeats
+
+
 def numpy_rule(optimizer: optim_nb.Optimizer) -> Callable[[], None]:
     """One step of the optimizer's undecorated rule, on arrays of its own."""
     group, = optimizer.param_groups
     rule, buffers = optimizer.rule_for(group)
-    rows = [[p.grad, p.data.copy(), *(np.zeros_like(p.data) for _ in buffers)] for p in group["params"]]
+    rows = [[p.data.copy(), *(np.zeros_like(p.data) for _ in buffers)] for p in group["params"]]
     steps = itertools.count(1)
 
     def step() -> None:
         named = optimizer.coefficients(group, next(steps))
-        scalars = [np.float32(named[name]) for name in rule.coefficients]
-        for grad, *arrays in rows:
-            for array, new in zip(arrays, rule(grad, *arrays, *scalars)):
+        values = [np.float32(named[name]) for name in rule.coefficients]
+        for p, arrays in zip(group["params"], rows):
+            for array, new in zip(arrays, rule(p.grad, *arrays, *values)):
                 array[...] = new
     return step
 
 
-def contenders(kind: str, options: dict, tensors: int, elements: int) -> dict[str, Callable[[], None]]:
-    grads = make_arrays(tensors, elements, 0)
+def contenders(kind: str, options: dict, tensors: int, elements: int, fresh: bool = True) -> dict[str, Contender]:
+    grads = [make_arrays(tensors, elements, seed) for seed in (0, 2)[:1 + fresh]]
 
     def prepare(optimizers, parameter, tensor, **flags):
         params = [parameter(array) for array in make_arrays(tensors, elements, 1)]
-        for p, grad in zip(params, grads):
-            p.grad = tensor(grad)
-        return getattr(optimizers, kind)(params, lr=1e-3, **options, **flags)
+        turn = itertools.cycle([[tensor(grad) for grad in each] for each in grads])
 
-    ours = prepare(optim_nb, optim_nb.Parameter, np.asarray)
-    found = {"optim_nb": ours.step, "NumPy rule": numpy_rule(ours)}
+        def refresh() -> None:
+            for p, grad in zip(params, next(turn)):
+                p.grad = grad
+        refresh()
+        return getattr(optimizers, kind)(params, lr=1e-3, **options, **flags), refresh if fresh else None
+
+    ours, refresh = prepare(optim_nb, optim_nb.Parameter, np.asarray)
+    found = {"optim_nb": Contender(ours.step, refresh), "NumPy rule": Contender(numpy_rule(ours), refresh)}
     if torch:
-        found |= {name: prepare(torch.optim, torch.from_numpy, torch.from_numpy, **flags).step
-                  for name, flags in TORCH.items()}
+        for name, flags in TORCH.items():
+            theirs, refresh = prepare(torch.optim, torch.from_numpy, torch.from_numpy, **flags)
+            found[name] = Contender(theirs.step, refresh)
     return found
 
 
-def measure(steps: dict[str, Callable[[], None]], seconds: float, pause: float = PAUSE) -> dict[str, list[float]]:
+def measure(steps: dict[str, Contender], seconds: float, pause: float = PAUSE) -> dict[str, list[float]]:
     """Seconds per step of each contender in each round; the order turns from round to round."""
-    def timed(step: Callable[[], None], repeats: int) -> float:
-        begin = time.perf_counter()
-        for _ in range(repeats):
-            step()
-        return (time.perf_counter() - begin) / repeats
 
     repeats = {}
     for name, step in steps.items():
-        timed(step, 2)  # compiles, allocates state, wakes threads
-        repeats[name] = max(1, math.ceil(4e-3 / timed(step, 3)))
+        step.timed(2)  # compiles, allocates state, wakes threads
+        if step.timed(3) < 1e-3:
+            step.timed(600)  # until the look at the arrays is compiled too
+        repeats[name] = max(1, math.ceil(4e-3 / step.timed(3)))
     times: dict[str, list[float]] = {name: [] for name in steps}
     names, end = list(steps), time.perf_counter() + seconds
     while (done := len(times[names[-1]])) < 3 or (time.perf_counter() < end and done < 50):
         for name in names[done % len(names):] + names[:done % len(names)]:
             time.sleep(pause)
-            steps[name]()
-            times[name].append(timed(steps[name], repeats[name]))
+            steps[name].timed(1)
+            times[name].append(steps[name].timed(repeats[name]))
     return times
 
 
@@ -131,13 +160,14 @@ def best(times: dict[str, list[float]], names: Iterable[str]) -> list[float]:
     return [min(each) for each in zip(*(times[name] for name in names))]
 
 
-def race(title: str, seconds: float) -> None:
+def race(title: str, seconds: float, fresh: bool) -> None:
     kind, options = OPTIMIZERS[title]
+    how = "fresh gradients" if fresh else "the same gradients"
     others = ["NumPy rule", *(TORCH if torch else [])]
-    rows = [[f"{title}, float32", "optim_nb µs", *others, *(["torch's best", "target"] if torch else [])]]
+    rows = [[f"{title}, float32, {how}", "optim_nb µs", *others, *(["torch's best", "target"] if torch else [])]]
     for name, (tensors, elements, target) in WORKLOADS.items():
-        progress(f"{title}, {name}")
-        times = measure(contenders(kind, options, tensors, elements), seconds)
+        progress(f"{title}, {name}, {how}")
+        times = measure(contenders(kind, options, tensors, elements, fresh), seconds)
         ours = times["optim_nb"]
         row = [name, f"{min(ours) * 1e6:.4g}", *[ratio(times[other], ours) for other in others]]
         if torch:
@@ -174,7 +204,7 @@ def bandwidth(seconds: float) -> None:
     optimizer = optim_nb.Adam([p])
     optimizer.step()
     limits = streams([p.grad, p.data, optimizer.state[p]["exp_avg"], optimizer.state[p]["exp_avg_sq"]])
-    times = measure({"optim_nb": optimizer.step, **limits}, seconds)
+    times = measure({"optim_nb": Contender(optimizer.step), **{name: Contender(step) for name, step in limits.items()}}, seconds)
     limit = best(times, limits)
     share = median(map(truediv, limit, times["optim_nb"]))
     print_table([["Adam, float32, 1 × 10⁷", "GB/s (fastest)", "share of the limit", "target"],
@@ -184,12 +214,43 @@ def bandwidth(seconds: float) -> None:
 
 def overhead(seconds: float) -> None:
     """The whole `step()` of one parameter of ten elements, where the arithmetic takes no time."""
-    progress("the overhead of a step")
-    rows = [["one parameter of 10 elements", "µs (median)", "µs (fastest)", "× optim_nb", "target"]]
-    times = measure(contenders("Adam", {}, 1, 10), seconds, pause=0)  # no threads to wait for
-    for name, each in times.items():
-        rows.append([name, f"{median(each) * 1e6:.3g}", f"{min(each) * 1e6:.3g}", ratio(each, times["optim_nb"]),
-                     verdict(min(each) * 1e6, 10, below=True) if name == "optim_nb" else ""])
+    for fresh, target in ((True, 9), (False, 6)):
+        how = "fresh gradients" if fresh else "the same gradients"
+        progress(f"the overhead of a step, {how}")
+        rows = [[f"one parameter of 10 elements, {how}", "µs (median)", "µs (fastest)", "× optim_nb", "target"]]
+        times = measure(contenders("Adam", {}, 1, 10, fresh), seconds, pause=0)  # no threads to wait for
+        for name, each in times.items():
+            rows.append([name, f"{median(each) * 1e6:.3g}", f"{min(each) * 1e6:.3g}", ratio(each, times["optim_nb"]),
+                         verdict(min(each) * 1e6, target, below=True) if name == "optim_nb" else ""])
+        print_table(rows)
+
+
+def first_step(rounds: int) -> None:
+    """The first step of a thousand parameters, which makes their state; the kernels are compiled already."""
+    progress("the first step")
+    times = []
+    for _ in range(rounds):
+        params = [optim_nb.Parameter(array) for array in make_arrays(1000, 10, 1)]
+        for p, grad in zip(params, make_arrays(1000, 10, 0)):
+            p.grad = grad
+        times.append(Contender(optim_nb.Adam(params).step).timed(1))
+    print_table([["first step of 1000 parameters", "µs a parameter (fastest)", "target"],
+                 ["optim_nb", f"{min(times) * 1e3:.3g}", verdict(min(times) * 1e3, 6, below=True)]])
+
+
+def half_precision(seconds: float) -> None:
+    """float16 beside float32: its step moves 22 bytes an element instead of 28."""
+    rows = [["Adam, float16 parameters", "µs", "float32's time / float16's"]]
+    for name, (tensors, elements) in {"1 × 10⁵": (1, 10**5), "1000 × 1000": (1000, 1000)}.items():
+        progress(f"float16, {name}")
+        steps = {}
+        for dtype in ("float32", "float16"):
+            params = [optim_nb.Parameter(a.astype(dtype)) for a in make_arrays(tensors, elements, 1)]
+            for p, grad in zip(params, make_arrays(tensors, elements, 0)):
+                p.grad = grad.astype(dtype)
+            steps[dtype] = Contender(optim_nb.Adam(params).step)
+        times = measure(steps, seconds)
+        rows.append([name, f"{min(times['float16']) * 1e6:.4g}", ratio(times["float32"], times["float16"])])
     print_table(rows)
 
 
@@ -222,14 +283,28 @@ def cold_start(rounds: int) -> None:
                    for name, each in times.items()]])
 
 
+def cold_compile() -> None:
+    """The first step of a process that finds no compiled kernel on disk."""
+    progress("compiling without a cache")
+    program = ("import time, numpy as np, optim_nb; p = optim_nb.Parameter(np.zeros(10, 'float32')); "
+               "p.grad = np.ones(10, 'float32'); o = optim_nb.Adam([p]); begin = time.perf_counter(); o.step(); "
+               "print(time.perf_counter() - begin)")
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True,
+                             env=os.environ | {"NUMBA_CACHE_DIR": folder}).stdout
+    print_table([["first step without a cache", "s", "target"],
+                 ["optim_nb", f"{float(out):.2f}", verdict(float(out), 1, below=True)]])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--same", action="store_true", help="steps that meet the same gradient arrays again, too")
     parser.add_argument("--all", action="store_true", help="AdamW and SGD too")
     arguments = parser.parse_args()
     seconds = 1 if arguments.quick else 10
 
-    print(__doc__.split("\n\n")[1])
+    print(*__doc__.strip().split("\n\n")[1:], sep="\n\n")
     if not JIT:
         print("Numba is missing or switched off: optim_nb runs its NumPy rule, so expect no speed.\n")
     if not torch:
@@ -240,10 +315,15 @@ def main() -> None:
     print(f"{threads} threads each, numpy {np.__version__}", *[f"{module.__name__} {module.__version__}"
           for module in (numba, torch) if module], sep=", ", end="\n\n")
     for title in OPTIMIZERS if arguments.all else ["Adam"]:
-        race(title, seconds)
+        for fresh in (True, False) if arguments.same else (True,):
+            race(title, seconds, fresh)
     if JIT:
         bandwidth(seconds)
+        half_precision(seconds)
     overhead(seconds)
+    first_step(3 if arguments.quick else 9)
+    if JIT:
+        cold_compile()
     cold_start(3 if arguments.quick else 7)
 
 

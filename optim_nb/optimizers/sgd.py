@@ -6,6 +6,8 @@
 __all__ = ['sgd_rule', 'momentum_rule', 'SGD']
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #ea3374c5
+from collections.abc import Iterable
+
 from ..kernels import fused
 from ..optimizer import Optimizer
 
@@ -27,61 +29,68 @@ def momentum_rule(g, p, b, lr, beta, w, nesterov):
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #f4680832
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay where asked for.
+    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay.
 
     Parameters
     ----------
-    params
-        Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
-    lr
+    params : Iterable
+        Tensors, (name, Tensor) pairs, or dicts of a group
+    lr : float, default 0.001
         η, learning rate: step per unit of gradient, at least 0
-    momentum
-        β, how much of the buffer survives a step (5), at least 0, below 1 to be stable
-    dampening
-        τ, a new gradient enters the buffer with weight 1-τ (5); not at the first step
-    weight_decay
-        λ, L2 penalty in the gradient (12), at least 0
-    nesterov
+    momentum : float, default 0
+        β, what is left of the buffer after a step (5), at least 0
+    dampening : float, default 0
+        τ, a gradient enters the buffer times 1-τ; not the first (5)
+    weight_decay : float, default 0
+        λ, of an L2 penalty in the gradient, at least 0
+    nesterov : bool, default False
         Step along g + βb (11)? Needs momentum and no dampening
-    maximize
+    maximize : bool, default False
         Climb instead of descend?
-    foreach
+    foreach : bool | None, default None
         Accepted for torch's sake: every step is fused
-    differentiable
+    differentiable : bool, default False
         Not supported, must be False
-    fused
+    fused : bool | None, default None
         Accepted for torch's sake: every step is fused
     """
     tracks_step = False
 
     def __init__(self,
-        params, # Tensors, (name, Tensor) pairs, or dicts of a group; float16 to float64 or complex, any shape
-        lr=1e-3, # η, learning rate: step per unit of gradient, at least 0
-        momentum=0, # β, how much of the buffer survives a step (5), at least 0, below 1 to be stable
-        dampening=0, # τ, a new gradient enters the buffer with weight 1-τ (5); not at the first step
-        weight_decay=0, # λ, L2 penalty in the gradient (12), at least 0
-        nesterov=False, # Step along g + βb (11)? Needs momentum and no dampening
+        params: Iterable, # Tensors, (name, Tensor) pairs, or dicts of a group
+        lr: float=1e-3, # η, learning rate: step per unit of gradient, at least 0
+        momentum: float=0, # β, what is left of the buffer after a step (5), at least 0
+        dampening: float=0, # τ, a gradient enters the buffer times 1-τ; not the first (5)
+        weight_decay: float=0, # λ, of an L2 penalty in the gradient, at least 0
+        nesterov: bool=False, # Step along g + βb (11)? Needs momentum and no dampening
         *,
-        maximize=False, # Climb instead of descend?
-        foreach=None, # Accepted for torch's sake: every step is fused
-        differentiable=False, # Not supported, must be False
-        fused=None, # Accepted for torch's sake: every step is fused
-    ):
-        super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
-                                      nesterov=nesterov, maximize=maximize, foreach=foreach,
-                                      differentiable=differentiable, fused=fused))
+        maximize: bool=False, # Climb instead of descend?
+        foreach: bool | None=None, # Accepted for torch's sake: every step is fused
+        differentiable: bool=False, # Not supported, must be False
+        fused: bool | None=None, # Accepted for torch's sake: every step is fused
+    ) -> None:
+        super().__init__(params, dict(
+            lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
+            nesterov=nesterov, maximize=maximize, foreach=foreach,
+            differentiable=differentiable, fused=fused))
 
-    def check(self, group):
+    def check(self, group: dict) -> None:
+        "Raise ValueError for settings that cannot be, Nesterov's conditions among them."
         super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
-    def rule_for(self, group):
-        return (momentum_rule, ("momentum_buffer",)) if group["momentum"] else (sgd_rule, ())
+    def rule_for(self, group: dict) -> tuple:
+        "Without momentum no buffer."
+        if not group["momentum"]: return sgd_rule, ()
+        return momentum_rule, ("momentum_buffer",)
 
-    def decay(self, group): return group["weight_decay"], 1  # (12)
+    def decay(self, group: dict) -> tuple:
+        "Weight decay joins the gradient."
+        return group["weight_decay"], 1
 
-    def coefficients(self, group, t):
+    def coefficients(self, group: dict, t: int) -> dict:
+        "Without momentum lr only; the first gradient enters the buffer whole."
         if not group["momentum"]: return dict(lr=group["lr"])
         w = 1 if t == 1 else 1 - group["dampening"]
         return dict(lr=group["lr"], beta=group["momentum"], w=w, nesterov=group["nesterov"])
