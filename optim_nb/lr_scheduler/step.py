@@ -17,12 +17,12 @@ class StepLR(LRScheduler):
 
     Parameters
     ----------
-    optimizer
+    optimizer : Optimizer
         Its groups' lr is what moves
     step_size : int
         s, how many steps each value serves; a positive integer
     gamma : float, default 0.1
-        γ, the factor at each drop; at least 0
+        γ, the factor at each cut; at least 0
     last_epoch : int, default -1
         Index of the last step done: -1 starts afresh
     """
