@@ -81,7 +81,8 @@ def _finished(site, path, text, ids, links):
         target, anchor = urldefrag(html.unescape(m[1]))
         file = site / (target or "index.html")
         if anchor and file in ids and anchor not in ids[file]:
-            if entry := links.entry(Path(target).with_suffix("").as_posix(), anchor): file, anchor = site / "api.html", entry
+            if anchor.split(".")[-1].startswith("_"): anchor = ""  # what is private has no entry
+            elif entry := links.entry(Path(target).with_suffix("").as_posix(), anchor): file, anchor = site / "api.html", entry
             else: faults.append(f"{here} links to {m[1]}, but there is no such anchor, nor an entry in the API reference")
         elif not file.exists(): faults.append(f"{here} links to {m[1]}, which does not exist")
         to = Path(os.path.relpath(file, path.parent)).as_posix()
