@@ -206,7 +206,7 @@ class Links:
 
         def doc(m):  # of a symbol: its heading on its page, or its entry in the API reference
             to, name = m[1], m[2]
-            if not name: return f"{relative(to)}.ipynb"
+            if not name or name.split(".")[-1].startswith("_"): return f"{relative(to)}.ipynb"  # what is private has no entry
             if name in self.anchors.get(to, ()): return f"{relative(to)}.ipynb#{name}"
             if anchor := self.entry(to, name): return f"{relative('api.html')}#{anchor}"
             if anchor := self.heading(to, name): return f"{relative(to)}.ipynb#{anchor}"

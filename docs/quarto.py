@@ -59,23 +59,8 @@ def finish(site, links):
     ids = {path: set(map(html.unescape, re.findall(r'\sid="([^"]+)"', text))) for path, text in texts.items()}
     faults = []
     for path, text in texts.items():
-        here = path.relative_to(site)
-        text = ONLINE.sub("", text)
-        text = re.sub(r"(<script\b[^>]*\ssrc=\")(?:https?:)?//[^\"]*mathjax[^\"]*\"",
-                      lambda m: f'{m[1]}{os.path.relpath(MATHJAX, here.parent)}"', text, flags=re.I)
-
-        def relative(m):
-            target, anchor = urldefrag(html.unescape(m[1]))
-            file = site / (target or "index.html")
-            if anchor and file in ids and anchor not in ids[file]:
-                if entry := links.entry(Path(target).with_suffix("").as_posix(), anchor): file, anchor = site / "api.html", entry
-                else: faults.append(f"{here} links to {m[1]}, but there is no such anchor, nor an entry in the API reference")
-            elif not file.exists(): faults.append(f"{here} links to {m[1]}, which does not exist")
-            to = Path(os.path.relpath(file, path.parent)).as_posix()
-            return f'href="{to}{"#" + anchor if anchor else ""}"'
-
-        text = re.sub(rf'href="{re.escape(pages.DOCS)}([^"]*)"', relative, text)
-        faults += [f"{here} fetches {one or other}" for one, other in FETCHED.findall(text)]
+        text, found = _finished(site, path, text, ids, links)
+        faults += found
         path.write_text(text, encoding="utf-8")
     for path in site.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
@@ -83,6 +68,28 @@ def finish(site, links):
         if found := re.findall(r"url\([\"']?((?:https?:)?//[^)\"']+)", text): faults.append(f"{path.name} fetches {', '.join(found)}")
         path.write_text(text, encoding="utf-8")
     if faults: raise SystemExit("\n".join(faults))
+
+
+def _finished(site, path, text, ids, links):
+    """One page without what it fetched and with relative links; and what is wrong with it."""
+    here, faults = path.relative_to(site), []
+    text = ONLINE.sub("", text)
+    text = re.sub(r"(<script\b[^>]*\ssrc=\")(?:https?:)?//[^\"]*mathjax[^\"]*\"",
+                  lambda m: f'{m[1]}{os.path.relpath(MATHJAX, here.parent)}"', text, flags=re.I)
+
+    def relative(m):
+        target, anchor = urldefrag(html.unescape(m[1]))
+        file = site / (target or "index.html")
+        if anchor and file in ids and anchor not in ids[file]:
+            if anchor.split(".")[-1].startswith("_"): anchor = ""  # what is private has no entry
+            elif entry := links.entry(Path(target).with_suffix("").as_posix(), anchor): file, anchor = site / "api.html", entry
+            else: faults.append(f"{here} links to {m[1]}, but there is no such anchor, nor an entry in the API reference")
+        elif not file.exists(): faults.append(f"{here} links to {m[1]}, which does not exist")
+        to = Path(os.path.relpath(file, path.parent)).as_posix()
+        return f'href="{to}{"#" + anchor if anchor else ""}"'
+
+    text = re.sub(rf'href="{re.escape(pages.DOCS)}([^"]*)"', relative, text)
+    return text, [*faults, *(f"{here} fetches {one or other}" for one, other in FETCHED.findall(text))]
 
 
 def inventory(names):

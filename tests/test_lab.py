@@ -1,5 +1,4 @@
-"""The notebooks as they are read: in JupyterLab, started as `make lab` starts it and driven in a real Chromium, and cell by cell."""
-import ast
+"""The notebooks in JupyterLab, started as `make lab` starts it and driven in a real Chromium; and what Binder installs."""
 import configparser
 import json
 import os
@@ -10,82 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import browser as chromium
 import nbformat
 import pytest
-import todo
-import yaml
-from browser import browser  # noqa: F401
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted(p.relative_to(ROOT / "nbs").as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-
-
-def pages(*unfinished):
-    """All notebooks, where those still to do are expected to fail."""
-    marks = {f"{n}.ipynb": todo.MARK for n in unfinished}
-    assert not (gone := marks.keys() - set(NOTEBOOKS)), f"no such pages: {gone}"
-    return pytest.mark.parametrize("nb", [pytest.param(n, marks=marks.get(n, ())) for n in NOTEBOOKS])
-
+browser = chromium.browser
 
 def cells(nb): return nbformat.read(ROOT / "nbs" / nb, 4).cells
-
-
-def hidden(cell): return cell.metadata.get("jupyter", {}).get("source_hidden") is True
-
-
-def options(cell): return dict(re.findall(r"^#\|\s*([\w-]+):\s*(.*?)\s*$", cell.source, re.M))
-
-
-def figures(cell): return any("image/png" in o.get("data", {}) or "<img" in "".join(o.get("data", {}).get("text/html", ""))
-                              for o in cell.get("outputs", []))
-
-
-def is_plumbing(cell):
-    """Set-up, exported or page's own imports, and hidden checks: what a reader need not see first."""
-    if cell.cell_type != "code": return False
-    if re.match(r"#\|\s*(default_exp|hide)\b", cell.source): return True
-    lines = ast.parse(re.sub(r"^[%!].*$", "", cell.source, flags=re.M)).body
-    return re.match(r"#\|\s*export\b", cell.source) and all(isinstance(x, (ast.Import, ast.ImportFrom)) for x in lines)
-
-
-@pages(*todo.LAYOUT)
-def test_a_reader_sees_the_title_first_and_no_plumbing(nb):
-    first, *rest = cells(nb)
-    assert first.cell_type == "markdown", "the first cell is the title"
-    assert re.fullmatch(r"# .+(\n+> .+)?", first.source.strip()), "title and description only; the introduction has a cell of its own"
-    shown = [c.source for c in rest if is_plumbing(c) and not hidden(c)]
-    assert not shown, 'these want {"jupyter": {"source_hidden": true}}:\n' + "\n\n".join(shown)
-
-
-@pages(*todo.SOLUTIONS)
-def test_solutions_are_folded_in_jupyterlab_too(nb):
-    shown = [c.source for c in cells(nb) if c.cell_type == "code" and options(c).get("code-fold") == "true" and not hidden(c)]
-    assert not shown, "\n\n".join(shown)
-
-
-@pages(*todo.WIDTH)
-def test_code_keeps_to_92_columns(nb):
-    wide = [line for c in cells(nb) if c.cell_type == "code" for line in c.source.splitlines()
-            if len(line) > 92 and not line.startswith("#|")]
-    wide += [line for c in cells(nb) if c.cell_type == "markdown" for block in re.findall(r"^```.*?^```", c.source, re.M | re.S)
-             for line in block.splitlines() if len(line) > 92]
-    assert not wide, "\n".join(wide)
-
-
-@pages(*todo.CAPTION)
-def test_every_figure_has_a_caption(nb):
-    book = cells(nb)
-    bare = [c.source for c, after in zip(book, [*book[1:], nbformat.v4.new_markdown_cell()])
-            if figures(c) and not re.match(r"\*[^*\s]", after.source)]
-    assert not bare, "no caption in italics after\n" + "\n\n".join(bare)
-
-
-@pages(*todo.ALT)
-def test_every_figure_says_in_words_what_is_seen(nb):
-    bare = [c.source for c in cells(nb) if figures(c) and "image/png" in str([o.get("data", {}).keys() for o in c.outputs])
-            and len(str(yaml.safe_load(options(c).get("fig-alt", "''"))).split()) < 5]
-    assert not bare, '#| fig-alt: "what is seen" is missing in\n' + "\n\n".join(bare)
 
 
 def test_binder_installs_what_settings_ini_says():
