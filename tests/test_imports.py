@@ -11,6 +11,8 @@ CALLS = {  # what to do with the module m; each prints True
     "optim_nb": STEP.format("m", "Adam"),
     "optim_nb.tensor": "t = m.Parameter(np.ones(3)); (t * t).sum().backward(); print((t.grad == 2).all())",
     "optim_nb.kernels": "rule = m.fused(lambda g, p: (p - g,)); print(rule(1.0, 3.0) == (2.0,))",
+    "optim_nb.batch": "b, p = m.Batch(), np.ones(3); b.look([m.Part(m.whole(lambda g, p: (p - g,)), 1)], [np.ones(3), p]); b.check(); "
+                      "b.set(0, {}); b.run(); print((p == 0).all())",
     "optim_nb.optimizer": "print(issubclass(m.Optimizer, object) and callable(m.register_optimizer_step_pre_hook(print).remove))",
     "optim_nb.problems": "problems = [v for v in vars(m).values() if isinstance(v, m.Problem)]; "
                          "print(all(np.isfinite(p(np.asarray(p.start, float))) for p in problems))",
