@@ -18,13 +18,14 @@ import numpy as np
 from ..optimizer import Optimizer
 
 # %% ../../nbs/lr_scheduler/00_base.ipynb #9bcb5d53
-_ORDER = ("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them "
-          "in the opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do "
-          "this will result in skipping the first value of the learning rate schedule.")
-_EPOCH = ("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated "
-          "where possible. Please use `scheduler.step()` to step the scheduler. During the "
-          "deprecation, if epoch is different from None, the closed form is used instead of the "
-          "new chainable form, where available.")
+_ORDER = ("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should "
+          "call them in the opposite order: `optimizer.step()` before "
+          "`lr_scheduler.step()`. Failure to do this will result in skipping the first value "
+          "of the learning rate schedule.")
+_EPOCH = ("The epoch parameter in `scheduler.step()` was not necessary and is being "
+          "deprecated where possible. Please use `scheduler.step()` to step the scheduler. "
+          "During the deprecation, if epoch is different from None, the closed form is used "
+          "instead of the new chainable form, where available.")
 _GET_LR = ("To get the last learning rate computed by the scheduler, please use "
            "`get_last_lr()`.")
 
@@ -62,7 +63,7 @@ def warns_outside_step(get_lr: Callable) -> Callable:
 
 # %% ../../nbs/lr_scheduler/00_base.ipynb #d832c5df
 class LRScheduler:
-    """Base of all schedulers: sets the lr of every group at construction, and anew at each `step`.
+    """Base of all schedulers: sets the lr of every group at construction and at each `step`.
 
     A subclass gives `get_lr`, and where there is a closed form `_get_closed_form_lr`.
 
@@ -86,9 +87,9 @@ class LRScheduler:
             raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch != -1 and "initial_lr" not in group:
-                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] when "
-                               "resuming scheduler with last_epoch >= 0. Load the optimizer's "
-                               "state dict first, or start with last_epoch=-1.")
+                raise KeyError(f"param 'initial_lr' is not specified in param_groups[{i}] "
+                               "when resuming scheduler with last_epoch >= 0. Load the "
+                               "optimizer's state dict first, or start with last_epoch=-1.")
         self.optimizer, self.base_lrs = optimizer, []
         self._initial_step(last_epoch)
 
@@ -102,13 +103,13 @@ class LRScheduler:
                                   "define get_lr")
 
     def _get_closed_form_lr(self) -> list:
-        "The lr of each group at `last_epoch` from `base_lrs` (2), where there is a closed form."
+        "The lr of each group at `last_epoch` from `base_lrs` (2), if there is a closed form."
         return self.get_lr()
 
     def get_values(self,
         closed_form: bool = False, # From `base_lrs`, or one step on from the values of now?
     ) -> list[dict[str, Any]]: # For each group: option → value
-        """What each group is given at `last_epoch`: its lr, and what else a subclass schedules.
+        """What each group is given at `last_epoch`: lr, and what else a subclass schedules.
 
         Parameters
         ----------
@@ -120,7 +121,8 @@ class LRScheduler:
         list[dict[str, Any]]
             For each group: option → value
         """
-        return [{"lr": lr} for lr in (self._get_closed_form_lr() if closed_form else self.get_lr())]
+        lrs = self._get_closed_form_lr() if closed_form else self.get_lr()
+        return [{"lr": lr} for lr in lrs]
 
     def get_last_lr(self) -> list:
         "A copy of the lr of each group as this scheduler last set it."
@@ -148,14 +150,16 @@ class LRScheduler:
         with flagged(self, "_is_initial"): self.step()
 
     def _update_lr(self, epoch=None):
-        "Move on, or to `epoch`, and write what `get_values` says. On an error nothing changes."
-        groups, before, known = self.optimizer.param_groups, self.last_epoch, len(self.base_lrs)
+        "Move on, or to `epoch`, and write `get_values()`. On an error nothing changes."
+        groups, before = self.optimizer.param_groups, self.last_epoch
+        known = len(self.base_lrs)
         joined = [g for g in groups[known:] if "initial_lr" not in g]
         try:
-            for g in joined: g["initial_lr"] = detached(g["lr"])  # a group that joined late, too
+            for g in joined: g["initial_lr"] = detached(g["lr"])  # those that joined late too
             self.base_lrs += [detached(g["initial_lr"]) for g in groups[known:]]
             self.last_epoch = before + 1 if epoch is None else epoch
-            with flagged(self, "_get_lr_called_within_step"): values = self.get_values(epoch is not None)
+            with flagged(self, "_get_lr_called_within_step"):
+                values = self.get_values(epoch is not None)
             self._check_values(values, groups)
         except BaseException:
             self.last_epoch = before
@@ -168,15 +172,16 @@ class LRScheduler:
 
     def _check_values(self, values, groups):
         if len(values) != len(groups):
-            raise ValueError(f"{type(self).__name__} gave {len(values)} lr for {len(groups)} groups")
+            raise ValueError(f"{type(self).__name__} gave {len(values)} lr for "
+                             f"{len(groups)} groups")
         for k, (new, group) in enumerate(zip(values, groups)):
             for key in new:
                 if key not in group:
-                    raise KeyError(f"{type(self).__name__} schedules {key!r}, which group {k} of "
-                                   f"{type(self.optimizer).__name__} does not have")
+                    raise KeyError(f"{type(self).__name__} schedules {key!r}, which group "
+                                   f"{k} of {type(self.optimizer).__name__} does not have")
 
     def state_dict(self) -> dict[str, Any]:
-        "A copy of every attribute except the optimizer, which saves lr and `initial_lr` itself."
+        "A copy of every attribute but the optimizer, which saves lr and `initial_lr` itself."
         return deepcopy({key: v for key, v in self.__dict__.items() if key != "optimizer"})
 
     def load_state_dict(self,
