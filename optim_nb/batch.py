@@ -29,8 +29,8 @@ if JIT:
     from numba.extending import intrinsic
 
 # %% ../nbs/02_batch.ipynb #3f981914
-_compute_dtype = {np.dtype(d): np.dtype(r) for d, r in dict(f2="f4", f4="f4", f8="f8", c8="f4",
-                                                           c16="f8").items()}
+_reals_of = dict(f2="f4", f4="f4", f8="f8", c8="f4", c16="f8")
+_compute_dtype = {np.dtype(d): np.dtype(r) for d, r in _reals_of.items()}
 
 def compute_dtype(
     dtype: np.dtype, # dtype of a parameter
@@ -83,7 +83,7 @@ def check_written(
     a: Any, # What is to be written
     name: str, # What to call it in an error
 ) -> None:
-    """Raise TypeError or ValueError unless `a` is an array whose every element can be written.
+    """Raise TypeError or ValueError unless every element of `a` can be written.
 
     Parameters
     ----------
@@ -94,10 +94,11 @@ def check_written(
     """
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name} must hold a NumPy array, got {type(a).__name__}")
-    if not a.flags.writeable: raise ValueError(f"{name} is read-only: a step could not update it")
+    if not a.flags.writeable:
+        raise ValueError(f"{name} is read-only: a step could not update it")
     if not a.flags.c_contiguous and a.size and _overlaps_itself(a):
-        raise ValueError(f"{name} has elements that share memory (a broadcast or overlapping "
-                         "view): pass a copy")
+        raise ValueError(f"{name} has elements that share memory (a broadcast or "
+                         "overlapping view): pass a copy")
 
 def check_parameter(
     p: Any, # What is to be updated
@@ -164,8 +165,8 @@ NDARRAY = np.dtype([*_head, ("data", np.intp), ("nd", np.intc), ("dimensions", n
                     ("strides", np.intp), ("base", np.intp), ("descr", np.intp),
                     ("flags", np.intc)], align=True)
 DESCR = np.dtype([*_head, ("typeobj", np.intp), ("kind", np.uint8), ("type", np.uint8),
-                  ("byteorder", np.uint8), ("former_flags", np.uint8), ("type_num", np.intc)],
-                 align=True)
+                  ("byteorder", np.uint8), ("former_flags", np.uint8),
+                  ("type_num", np.intc)], align=True)
 
 def _flag(with_it, without):
     "The bit by which the flags of two arrays differ."
@@ -185,7 +186,8 @@ def _struct(address, dtype):
 
 def _structs_hold() -> bool:
     "Do the structs of lists, arrays and dtypes say what Python and NumPy say of them?"
-    samples = [np.zeros((2, 3), d) for d in ("f2", "f4", "f8", "c8", "c16", ">f4", "u1", "u2")]
+    dtypes = "f2", "f4", "f8", "c8", "c16", ">f4", "u1", "u2"
+    samples = [np.zeros((2, 3), d) for d in dtypes]
     samples += [np.zeros(()), np.zeros((0, 4)), np.zeros((4, 6), order="F"), _frozen,
                 np.zeros(9)[::2], np.zeros((3, 4))[1:, 1:], np.zeros(3).view(np.recarray),
                 _bytes[1:].view(np.float64)]
@@ -197,7 +199,8 @@ def _structs_hold() -> bool:
         s, d = _struct(id(a), NDARRAY), _struct(id(a.dtype), DESCR)
         if (s["ob_type"], s["data"], s["nd"], s["descr"], s["flags"]) != (
                 id(type(a)), a.ctypes.data, a.ndim, id(a.dtype), a.flags.num): return False
-        if (chr(d["byteorder"]), d["type_num"]) != (a.dtype.byteorder, a.dtype.num): return False
+        if (chr(d["byteorder"]), d["type_num"]) != (a.dtype.byteorder, a.dtype.num):
+            return False
         if not a.ndim: continue
         extent = (ctypes.c_ssize_t * a.ndim).from_address(int(s["dimensions"]))
         if tuple(extent) != a.shape: return False
@@ -207,12 +210,14 @@ try: STRUCTS = JIT and ctypes.sizeof(ctypes.c_ssize_t) == 8 and _structs_hold()
 except Exception: STRUCTS = False  # another interpreter: arrays are then asked in Python
 
 # %% ../nbs/02_batch.ipynb #77254259
-# columns of the segments, a row for each part; from FORMATS on a type number for each array,
-# then the bytes of an item of each
-FIRST, ROWS, WIDTH, OBJECT, WRITES, NUMBER, HALF, SINGLE, DOUBLE, ELEMENTS, FORMATS = range(11)
+# columns of the segments, a row for each part; from FORMATS on a type number for each
+# array, then the bytes of an item of each
+FIRST, ROWS, WIDTH, OBJECT, WRITES, NUMBER = range(6)
+HALF, SINGLE, DOUBLE, ELEMENTS, FORMATS = range(6, 11)
 # columns of the spans, a row for each array: first the gradients', then the written ones'
 START, END, ORDER, SORTED_START, SORTED_END = range(5)
-MIXED, FOREIGN, UNSORTED, TOUCHING = 0, -1, -2, -3  # what a look finds, or one itemsize of all
+# what a look finds, where it is not the itemsize of all rows
+MIXED, FOREIGN, UNSORTED, TOUCHING = 0, -1, -2, -3
 
 _itemsizes, _reals = np.zeros(64, np.int64), np.zeros(64, np.int64)  # by type number
 for _d, _r in _compute_dtype.items():
@@ -245,7 +250,8 @@ if JIT:
     @compiled
     def _has_form(a, ndarray, nd, dimensions, number, flags):
         "Is there at address `a` an array of this shape and type, with all these flags?"
-        if type_of(a) != ndarray or nd_of(a) != nd or flags_of(a) & flags != flags: return False
+        if type_of(a) != ndarray or nd_of(a) != nd: return False
+        if flags_of(a) & flags != flags: return False
         d, k = descr_of(a), 0
         if number_of(d) != number: return False
         if byteorder_of(d) != _native and byteorder_of(d) != _no_order: return False
@@ -273,7 +279,8 @@ if JIT:
                     size, nd, dimensions = _reals[number], nd_of(p), dimensions_of(p)
                     for k in range(nd): size *= word_at(dimensions + 8 * k)
                     for c in range(width):
-                        a, expected = word_at(first + 8 * (c * rows + i)), segment[FORMATS + c]
+                        a = word_at(first + 8 * (c * rows + i))
+                        expected = segment[FORMATS + c]
                         itemsize = segment[FORMATS + width + c]
                         if expected < 0:
                             itemsize = max(kind, 4) if c > 1 else kind
@@ -292,7 +299,8 @@ if JIT:
                 else:
                     segment[HALF if kind == 2 else SINGLE if kind == 4 else DOUBLE] += 1
                     segment[ELEMENTS] += size
-                table[r, SIZE], table[r, KIND], table[r, SETTING] = size, kind, segment[NUMBER]
+                table[r, SIZE], table[r, KIND] = size, kind
+                table[r, SETTING] = segment[NUMBER]
                 well &= kind > 0
                 written += width - 1
             well &= rows > 0
@@ -316,7 +324,8 @@ if JIT:
                 middle = (low + high) >> 1
                 if spans[middle, SORTED_START] < end: low = middle + 1
                 else: high = middle
-            if low > 0 and start < end and spans[low - 1, SORTED_END] > start: return TOUCHING
+            if low > 0 and start < end and spans[low - 1, SORTED_END] > start:
+                return TOUCHING
         return MIXED
 
     @compiled
@@ -332,7 +341,7 @@ if JIT:
 
 # %% ../nbs/02_batch.ipynb #464d7ef4
 def _plain_row(row, formats):
-    "What `_read_row` finds, asked in Python: size, itemsize, addresses; None for a closer look."
+    "What `_read` enters, asked in Python: size, itemsize, addresses; None: look closer."
     p, order, addresses = row[1], C_ORDER | F_ORDER, []
     if type(p) is not np.ndarray or p.dtype not in _compute_dtype: return None
     itemsize = int(_itemsizes[p.dtype.num])
@@ -340,7 +349,8 @@ def _plain_row(row, formats):
         if type(a) is not np.ndarray or a.shape != p.shape: return None
         order &= a.flags.num
         own = _float32 if c > 1 and itemsize == 2 else p.dtype.num
-        if not (order and a.flags.aligned and a.dtype.isnative and (c == 0 or a.flags.writeable)
+        if not (order and a.flags.aligned and a.dtype.isnative
+                and (c == 0 or a.flags.writeable)
                 and a.dtype.num == (own if number < 0 else number)
                 and (number < 0 or _reals[p.dtype.num] == 1)): return None
         addresses.append(a.ctypes.data)
@@ -357,8 +367,9 @@ def _share(a, b):
     except np.exceptions.TooHardError: return True
 
 def _overlaps(rows):
-    "Pairs ((row, column), (row, column)) of arrays that share memory, in one sweep over addresses."
-    spans = sorted((*_span(a), r, c) for r, row in enumerate(rows) for c, a in enumerate(row))
+    "Pairs ((row, column), (row, column)) of arrays that share memory, in one sweep."
+    spans = sorted((*_span(a), r, c)
+                   for r, row in enumerate(rows) for c, a in enumerate(row))
     open_ = []
     for start, end, r, c in spans:
         open_ = [o for o in open_ if o[0] > start]
@@ -370,7 +381,7 @@ def aliased_gradients(
     rows: list[tuple], # Arrays (g, p, *buffers) of each parameter
     name: Callable[[int, int], str], # Row and column → what to call the array in an error
 ) -> set[int]: # Rows whose gradient lies in memory that the step writes
-    """Raise ValueError where two written arrays share memory; else find gradients to copy first.
+    """Raise ValueError where written arrays share memory; find gradients to copy first.
 
     Parameters
     ----------
@@ -388,7 +399,8 @@ def aliased_gradients(
     for pair in _overlaps(rows):
         if all(column for _, column in pair):
             one, other = (name(*place) for place in pair)
-            raise ValueError(f"{one} and {other} share memory: one step would write it twice")
+            raise ValueError(f"{one} and {other} share memory: one step would write it "
+                             "twice")
         aliased |= {row for row, column in pair if column == 0}
     return aliased
 
@@ -396,7 +408,7 @@ def aliased_gradients(
 def is_fortran(
     p: np.ndarray, # A parameter
 ) -> bool:
-    """Is `p` in Fortran order only, so that it and what belongs to it are best taken transposed?
+    """Is `p` in Fortran order only, so that all that belongs to it is best transposed?
 
     Parameters
     ----------
@@ -409,14 +421,15 @@ def _stand_ins(row, storages):
     "The arrays of a checked row as a kernel can take them, each a copy where it must be."
     p, found = row[1], []
     for column, (a, storage) in enumerate(zip(row, (None, None, *storages))):
-        dtype = storage.dtype if storage else p.dtype if column < 2 else state_dtype(p.dtype)
+        own = p.dtype if column < 2 else state_dtype(p.dtype)
+        dtype = storage.dtype if storage else own
         a = np.asarray(a.T if is_fortran(p) else a, dtype.newbyteorder("="), order="C")
         found.append(a if a.flags.aligned else a.copy())
     return found
 
 # %% ../nbs/02_batch.ipynb #0ec9bde4
 def _as_real(a, real=None):
-    "`a` with each complex number as a pair of reals, and float16 as `real`; a view where it can be."
+    "`a` with complex numbers as pairs of reals, and float16 as `real`; else a view."
     if np.iscomplexobj(a): return a[..., None].view(a.real.dtype)
     return a.astype(real) if real is not None and a.dtype == np.float16 else a
 
@@ -432,16 +445,17 @@ class Whole:
     def __init__(self,
         rule: Callable, # `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
     ):
-        self.rule, self.name = rule, rule.__name__
-        self.__doc__, self.__wrapped__, self.__module__ = rule.__doc__, rule, rule.__module__
+        self.rule, self.name, self.__wrapped__ = rule, rule.__name__, rule
+        self.__doc__, self.__module__ = rule.__doc__, rule.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> tuple: return self.rule(*args, **kwargs)
+    def __call__(self, *args: Any, **options: Any) -> tuple:
+        return self.rule(*args, **options)
     def __repr__(self): return f"<whole {self.name}>"
 
 def whole(
     rule: Callable, # `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
 ) -> Whole:
-    """Decorator for a rule that needs a parameter's arrays as a whole, as a matrix method does.
+    """Decorator for a rule that needs arrays as a whole, as a matrix method does.
 
     Parameters
     ----------
@@ -473,17 +487,20 @@ class Part:
     ):
         self.rule, self.count, self.labels = rule, count, labels
         if isinstance(rule, Fused) and len(labels) != len(rule.arrays) - 2:
-            raise TypeError(f"{rule.name} takes the buffers ({', '.join(rule.arrays[2:])}), got "
+            names = ', '.join(rule.arrays[2:])
+            raise TypeError(f"{rule.name} takes the buffers ({names}), got "
                             f"({', '.join(labels)})")
         self.storages = storages or (None,) * len(labels)
         self.plain = None, None, *self.storages  # of all its arrays
         self.halves = float16, float16, *self.storages
         self.names = rule.coefficients if isinstance(rule, Fused) else None
-        self.packers = {d: struct.Struct(f"{3 + len(self.names or ())}{d}").pack_into for d in "fd"}
+        count = 3 + len(self.names or ())
+        self.packers = {d: struct.Struct(f"{count}{d}").pack_into for d in "fd"}
 
     def refuse(self, coefficients: dict, error: Exception) -> None:
         "Raise TypeError for coefficients that are not numbers."
-        raise TypeError(f"{self.rule.name}: {error}, in the coefficients {coefficients}") from None
+        raise TypeError(f"{self.rule.name}: {error}, in the coefficients "
+                        f"{coefficients}") from None
 
     def name(self, i: int) -> str:
         "What to call a parameter in an error."
@@ -491,13 +508,14 @@ class Part:
 
     def label(self, i: int, column: int) -> str:
         "What to call an array in an error."
-        return f"{self.labels[column - 2]} of {self.name(i)}" if column > 1 else self.name(i)
+        name = self.name(i)
+        return f"{self.labels[column - 2]} of {name}" if column > 1 else name
 
     def check(self,
         i: int, # Number of a parameter
         row: tuple, # Its arrays (g, p, *buffers)
     ) -> None:
-        """Raise TypeError, ValueError or RuntimeError unless the rule can be applied to `row`.
+        """Raise TypeError, ValueError or RuntimeError unless the rule can take `row`.
 
         Parameters
         ----------
@@ -514,16 +532,16 @@ class Part:
             else: _check_buffer(buffer, p, storage, self.label(i, c))
 
     def in_order(self, coefficients: dict) -> dict:
-        "The coefficients in the order of the rule's arguments. Raises TypeError where they differ."
+        "The coefficients in the rule's order. Raises TypeError where they are others."
         if {*coefficients} != {*self.names}:
-            raise TypeError(f"{self.rule.name} takes the coefficients ({', '.join(self.names)}), "
-                            f"got ({', '.join(coefficients)})")
+            raise TypeError(f"{self.rule.name} takes the coefficients "
+                            f"({', '.join(self.names)}), got ({', '.join(coefficients)})")
         return {name: coefficients[name] for name in self.names}
 
 # %% ../nbs/02_batch.ipynb #46fd2834
-PARALLEL_FROM = 1 << 17  # elements of a call; below, waking the threads costs more than it saves
+PARALLEL_FROM = 1 << 17  # elements of a call; below, waking the threads costs more
 CHUNK = 1 << 14  # elements of a row of the table: small enough to share out evenly
-_lock = threading.Lock()  # not every Numba threading layer survives two parallel regions at once
+_lock = threading.Lock()  # not every threading layer survives two parallel regions at once
 _forked = False  # nor does any of them survive a fork
 
 def _after_fork():
@@ -556,7 +574,7 @@ if JIT:
 # %% ../nbs/02_batch.ipynb #8c8605c5
 ASK_FIRST = 2000  # arrays that a process asks in Python, before compiling the look pays
 _asked = 0 if STRUCTS else -np.inf  # so far
-_KINDS = (HALF, 2, "f"), (SINGLE, 4, "f"), (DOUBLE, 8, "d")  # counted in, itemsize, computed in
+_KINDS = (HALF, 2, "f"), (SINGLE, 4, "f"), (DOUBLE, 8, "d")  # column, itemsize, computed in
 
 _count = attrgetter("count")
 
@@ -570,7 +588,7 @@ class Batch:
 
     def look(self,
         parts: list[Part], # What is to be done
-        arrays: list, # For each part: all gradients, all parameters' arrays, all of each buffer
+        arrays: list, # Of each part: all gradients, all parameters, all of each buffer
     ) -> bool: # Must `check` be called before the step can run?
         """Take up the arrays of a step. Nothing is remembered of those of the last.
 
@@ -579,14 +597,15 @@ class Batch:
         parts : list[Part]
             What is to be done
         arrays : list
-            For each part: all gradients, all parameters' arrays, all of each buffer
+            Of each part: all gradients, all parameters, all of each buffer
 
         Returns
         -------
         bool
             Must `check` be called before the step can run?
         """
-        if parts != self._room_for or [*map(_count, parts)] != self._counts: self._make_room(parts)
+        if parts != self._room_for or [*map(_count, parts)] != self._counts:
+            self._make_room(parts)
         self.parts, self.arrays = parts, arrays
         if _asked + len(arrays) > ASK_FIRST:
             found = _look(id(arrays), id(np.ndarray), self.segments, self.table, self.spans,
@@ -608,8 +627,8 @@ class Batch:
                        0, 0, *(s.dtype.itemsize if s else 0 for s in part.storages)]
             readable = 0 if part.names is None else part.count
             part.first = first
-            self.segments[k, :FORMATS + 2 * width] = [first, readable, width, at, written, k,
-                                                      0, 0, 0, 0, *formats]
+            columns = first, readable, width, at, written, k, 0, 0, 0, 0, *formats
+            self.segments[k, :len(columns)] = columns
             first, at = first + part.count, at + part.count * width
             written += part.count * (width - 1)
         self.spans = np.zeros((written, 5), np.int64)
@@ -621,7 +640,8 @@ class Batch:
     def _sort(self):
         "Find the order in which the written arrays lie in memory; `_apart` with it."
         rows = len(self.table)
-        self.spans[rows:, ORDER] = rows + np.argsort(self.spans[rows:, START], kind="stable")
+        order = np.argsort(self.spans[rows:, START], kind="stable")
+        self.spans[rows:, ORDER] = rows + order
         return _apart(self.spans, rows)
 
     def _see_if_apart(self):
@@ -629,7 +649,7 @@ class Batch:
         return self._sort() if found == UNSORTED else found
 
     def _look_in_python(self):
-        "What `_look` does, for the first steps of a process, or where the structs are not known."
+        "What `_look` does, for the first steps, or where the structs are not known."
         global _asked
         if STRUCTS: _asked += len(self.arrays)
         well, formats = True, self.segments[:, FORMATS:].tolist()
@@ -654,7 +674,7 @@ class Batch:
         self.spans[[r, *range(first, first + len(row) - 1)], :2] = [*map(_span, row)]
 
     def _rows(self):
-        "Number of the part, part, number in it, row of the table, arrays of each parameter."
+        "Part's number, part, number in it, row of the table, arrays of each parameter."
         at, r = 0, 0
         for k, part in enumerate(self.parts):
             width, n = 2 + len(part.storages), part.count
@@ -663,7 +683,7 @@ class Batch:
             at, r = at + width * n, r + n
 
     def check(self) -> None:
-        """See to arrays that the kernels cannot take as they are: refuse one, or copy it first.
+        """See to arrays that the kernels cannot take as they are: refuse or copy them.
 
         Raises TypeError, ValueError or RuntimeError, which name the parameter."""
         if not JIT: return self._check_new()
@@ -683,7 +703,8 @@ class Batch:
         "Point a row of the table at arrays that a kernel can take; note what to copy back."
         plain, p = _stand_ins(row, part.storages), row[1]
         own = [a.T for a in row] if is_fortran(p) else row
-        self.copies += [(a, b) for a, b in zip(own[1:], plain[1:]) if a.ctypes.data != b.ctypes.data]
+        self.copies += [(a, b) for a, b in zip(own[1:], plain[1:])
+                        if a.ctypes.data != b.ctypes.data]
         self.held += plain
         number = plain[1].dtype.num
         self._enter_row(k, i, r, row, p.size * _reals[number], _itemsizes[number],
@@ -698,8 +719,8 @@ class Batch:
     ) -> None:
         """Take the coefficients of a part in double precision, and round them once.
 
-        Raises TypeError unless they are numbers given by the names of the rule's. No array is
-        touched.
+        Raises TypeError unless they are numbers, given by the names of the rule's. No array
+        is touched.
 
         Parameters
         ----------
@@ -717,7 +738,8 @@ class Batch:
             self.table[part.first:part.first + part.count, SETTING] = k
             return self._set(k, k, coefficients, decay, maximize)
         values = self._values["f"]  # the same for all arrays of float32, without detours
-        try: part.packers["f"](values, k * values.strides[0], *start, *coefficients.values())
+        try: part.packers["f"](values, k * values.strides[0], *start,
+                               *coefficients.values())
         except (struct.error, TypeError, ValueError, OverflowError) as error:
             part.refuse(coefficients, error)
 
@@ -728,7 +750,7 @@ class Batch:
         decay: tuple = (0, 1), # (l2, keep)
         maximize: bool = False, # Flip the sign of the gradients?
     ) -> None:
-        """Take several settings, where the rows of a part have not taken the same number of steps.
+        """Take several settings, where the rows have not all taken as many steps.
 
         Parameters
         ----------
@@ -759,23 +781,26 @@ class Batch:
         if (*coefficients,) != part.names: coefficients = part.in_order(coefficients)
         start, kinds = (-1. if maximize else 1., *decay), self.segments[k]
         try:
-            for dtype, used in (("f", kinds[HALF] or kinds[SINGLE]), ("d", kinds[DOUBLE] or not JIT)):
+            for dtype, used in (("f", kinds[HALF] or kinds[SINGLE]),
+                                ("d", kinds[DOUBLE] or not JIT)):
                 if not used: continue
                 values = self._values[dtype]
-                part.packers[dtype](values, n * values.strides[0], *start, *coefficients.values())
+                part.packers[dtype](values, n * values.strides[0], *start,
+                                    *coefficients.values())
         except (struct.error, TypeError, ValueError, OverflowError) as error:
             part.refuse(coefficients, error)
 
     def run(self) -> None:
-        "Update every array in place. Rules on arrays compute all before anything is written."
+        "Update every array in place; rules of whole arrays compute all, then write."
         if self.found == 4:
             for part in self.parts:
-                part.rule.loop(False, part.plain)(self.table, part.first, part.first + part.count,
-                                                  self._values["f"])
+                part.rule.loop(False, part.plain)(
+                    self.table, part.first, part.first + part.count, self._values["f"])
             return
         made = self._made() if self.found < 0 else ()
         if JIT:
-            for part, counts in zip(self.parts, self.segments.tolist()): self._run_part(part, counts)
+            for part, counts in zip(self.parts, self.segments.tolist()):
+                self._run_part(part, counts)
         with np.errstate(all="ignore"):
             for a, b in self.copies: np.copyto(a, b, casting="same_kind")
             for a, new in made: np.copyto(a, new, casting="unsafe")
@@ -792,7 +817,8 @@ class Batch:
             loop = part.rule.loop(parallel, storages)
             if not parallel: loop(table, 0, len(table), values)
             else:
-                sizes = np.array([s.dtype.itemsize if s else values.itemsize for s in storages])
+                sizes = np.array([(s.dtype if s else values.dtype).itemsize
+                                  for s in storages])
                 tasks = 4 * numba.get_num_threads()
                 table, tasks = _cut(table, 0, len(table), tasks, CHUNK, sizes)
                 with _lock: loop(table, tasks, values)
@@ -803,17 +829,6 @@ class Batch:
         self.held: list = []  # copies that the kernels work on
         self.copies: list = []  # pairs (array, copy) to be written back
         self.settings: dict = {}  # number → (coefficients, decay, maximize)
-
-    def _call(self, loop, storages, first, end, dtype, parallel, itemsize):
-        "Run a compiled loop on the rows `first` to `end`, or those of them with this itemsize."
-        table, values = self.table, self._values[dtype]
-        if itemsize is not None:
-            table = table[first:end][table[first:end, KIND] == itemsize]
-            first, end = 0, len(table)
-        if not parallel: return loop(table, first, end, values)
-        itemsizes = np.array([s.dtype.itemsize if s else values.itemsize for s in storages])
-        table, tasks = _cut(table, first, end, 4 * numba.get_num_threads(), CHUNK, itemsizes)
-        with _lock: loop(table, tasks, values)
 
     def _made(self):
         "Pairs (array, new value) for every row that its rule computes on arrays."
@@ -833,7 +848,8 @@ class Batch:
 
     def _apply(self, part, row, coefficients, decay, maximize):
         real = compute_dtype(row[1].dtype)
-        g, p, *buffers = (s.decode(a) if s else _as_real(a, real) for a, s in zip(row, part.plain))
+        g, p, *buffers = (s.decode(a) if s else _as_real(a, real)
+                          for a, s in zip(row, part.plain))
         g, p = prepare(g, p, real.type(-1 if maximize else 1), *map(real.type, decay))
         values = (real.type(coefficients[c]) for c in part.names)
         new = part.rule(g, p, *buffers, *values)
@@ -841,13 +857,15 @@ class Batch:
         return [(_as_real(a), b) for a, b in zip(row[1:], new)]
 
     def _check_new(self):
-        "Without kernels NumPy guards the memory: arrays that were checked are not checked again."
+        "Without kernels NumPy guards the memory: no array is checked in full twice."
         known, self._seen = self._seen, {}
         for _, part, i, _, (g, p, *buffers) in self._rows():
             written = [p, *buffers]
-            shapes = [a.shape for a in written if isinstance(a, np.ndarray) and a.flags.writeable]
+            shapes = [a.shape for a in written
+                      if isinstance(a, np.ndarray) and a.flags.writeable]
             old = known.get(id(p), ((), None))
-            if len(old[0]) == len(written) and all(map(is_, *old[:1], written)) and old[1] == shapes:
+            if (len(old[0]) == len(written) and old[1] == shapes
+                    and all(map(is_, old[0], written))):
                 if type(g) is not np.ndarray or g.shape != p.shape or g.dtype != p.dtype:
                     check_gradient(g, p, part.name(i))
                 self._seen[id(p)] = old
@@ -856,4 +874,5 @@ class Batch:
                 self._seen[id(p)] = written, shapes
         if any(known.get(p) is not seen for p, seen in self._seen.items()):
             rows = [*self._rows()]
-            aliased_gradients([row for *_, row in rows], lambda r, c: rows[r][1].label(rows[r][2], c))
+            def name(r, column): return rows[r][1].label(rows[r][2], column)
+            aliased_gradients([row for *_, row in rows], name)

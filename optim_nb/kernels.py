@@ -67,7 +67,7 @@ if JIT:
 
     @overload(sign)
     def _sign(x):
-        zero, one = as_dtype(x).type(0), as_dtype(x).type(1)  # a literal would make it float64
+        zero, one = as_dtype(x).type(0), as_dtype(x).type(1)  # a literal: float64
         return lambda x: x if x != x else one if x > zero else -one if x < zero else zero
 
 # %% ../nbs/01_kernels.ipynb #3dba1e00
@@ -122,12 +122,12 @@ def float_to_half(x: Any) -> Any:
 def _bfloat16_to_float(bits): return bits_to_float(np.uint32(bits) << 16)
 
 def _float_to_bfloat16(x):
-    bits = float_to_bits(x)  # to nearest, ties to even; a NaN must not be rounded to infinity
+    bits = float_to_bits(x)  # to nearest, ties to even; a NaN must not become infinite
     return where(x != x, 0x7fc0, bits + 0x7fff + (bits >> 16 & 1) >> 16)
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    """A format in which numbers are kept between steps, as unsigned integers that hold their bits.
+    """A format in which numbers are kept between steps: their bits, as unsigned integers.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ bfloat16 = Storage("bfloat16", np.dtype(np.uint16), _bfloat16_to_float, _float_t
 SIZE, SETTING, KIND, ARRAYS = range(4)  # columns of the table; addresses from ARRAYS on
 
 def _loop_source(rule, parallel, storages):
-    "Python source of the loop that applies `rule` to every element of the arrays of a table."
+    "Python source of the loop that applies `rule` to all elements of a table's arrays."
     names, indent = rule.arrays, "\n" + " " * (12 if parallel else 8)
     word = [f"np.uint{8 * s.dtype.itemsize}" if s else "_coefficients" for s in storages]
     views = [f"{a} = carray(pointer(_table[_row, {ARRAYS + k}], {word[k]}), _size)"
@@ -161,7 +161,8 @@ def _loop_source(rule, parallel, storages):
               for k, c in enumerate(("_sign", "_l2", "_keep", *rule.coefficients))]
     read = [f"_decode_{a}({a}[_i])" if s else f"{a}[_i]" for a, s in zip(names, storages)]
     made = [f"_new_{a}" if s else f"{a}[_i]" for a, s in zip(names, storages)][1:]
-    encode = [f"    {a}[_i] = _encode_{a}(_new_{a})" for a, s in zip(names[1:], storages[1:]) if s]
+    encode = [f"    {a}[_i] = _encode_{a}(_new_{a})"
+              for a, s in zip(names[1:], storages[1:]) if s]
     body = indent.join([
         f"_size, _set = _table[_row, {SIZE}], _table[_row, {SETTING}]", *views, *unpack,
         "for _i in range(_size):",
@@ -190,7 +191,7 @@ _verbs = {sqrt, where, maximum, minimum, sign, prepare,
           bits_to_float, float_to_bits, half_to_float, float_to_half}  # they end the search
 
 def _reached(f: FunctionType) -> Iterator[tuple[FunctionType, dict]]:
-    "`f` and every Python function it calls, to any depth, each with the constants that it reads."
+    "`f` and every function it calls, to any depth, each with the constants it reads."
     todo, seen = [f], set()
     while todo:
         f = todo.pop()
@@ -199,7 +200,7 @@ def _reached(f: FunctionType) -> Iterator[tuple[FunctionType, dict]]:
         names = sorted(_names_loaded(f.__code__))
         scope = f.__globals__ | inspect.getclosurevars(f).nonlocals
         for module in [scope[n] for n in names if isinstance(scope.get(n), ModuleType)]:
-            scope |= {n: vars(module)[n] for n in names if n in vars(module)}  # settings.STEP
+            scope |= {n: vars(module)[n] for n in names if n in vars(module)}  # module.STEP
         values = {n: getattr(scope[n], "py_func", scope[n]) for n in names if n in scope}
         called = [v for v in values.values() if isinstance(v, FunctionType)]
         todo += (v for v in called if v not in _verbs)
@@ -207,14 +208,14 @@ def _reached(f: FunctionType) -> Iterator[tuple[FunctionType, dict]]:
         yield f, {n: v for n, v in values.items() if isinstance(v, constant)}
 
 def _text(code: CodeType) -> str:
-    "What a compiler sees of `code`: its bytecode and constants, without file and line numbers."
+    "What a compiler sees of `code`: bytecode and constants, without file and line numbers."
     consts = [_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
     return repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, consts))
 
 def fingerprint(
     *functions: FunctionType, # Python functions
 ) -> int: # CRC-32 of everything that compiling them would freeze
-    """Checksum of the functions' code, of the functions they call, and of the constants they read.
+    """Checksum of the functions, of those that they call, and of the constants they read.
 
     Parameters
     ----------
@@ -226,8 +227,9 @@ def fingerprint(
     int
         CRC-32 of everything that compiling them would freeze
     """
-    parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} {read}"
-             for function in functions for f, read in _reached(function))
+    reached = (pair for function in functions for pair in _reached(function))
+    parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} "
+             f"{read}" for f, read in reached)
     return crc32("\n".join(parts).encode())
 
 # %% ../nbs/01_kernels.ipynb #40b3b384
@@ -237,31 +239,32 @@ class Fused:
     Parameters
     ----------
     rule : Callable
-        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, by element
     """
     def __init__(self,
-        rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
+        rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, by element
     ):
-        self.rule, self.name = rule, rule.__name__
-        self.__doc__, self.__wrapped__, self.__module__ = rule.__doc__, rule, rule.__module__
+        self.rule, self.name, self.__wrapped__ = rule, rule.__name__, rule
+        self.__doc__, self.__module__ = rule.__doc__, rule.__module__
         names = list(inspect.signature(rule).parameters)
         with np.errstate(all="ignore"): result = rule(*np.ones(len(names)))
         if not isinstance(result, tuple) or len(result) >= len(names):
-            raise TypeError(f"{self.name} must return a tuple: new values (p, *buffers) of the "
-                            "arguments after g")
+            raise TypeError(f"{self.name} must return a tuple: new values (p, *buffers) of "
+                            "the arguments after g")
         self.arrays = tuple(names[:len(result) + 1])
         self.coefficients = tuple(names[len(result) + 1:])
         self._loops: dict = {}
 
     def __call__(self, *args: Any) -> tuple: return self.rule(*args)
     def __repr__(self):
-        return f"<fused {self.name}({', '.join(self.arrays)}; {', '.join(self.coefficients)})>"
+        arrays, coefficients = ', '.join(self.arrays), ', '.join(self.coefficients)
+        return f"<fused {self.name}({arrays}; {coefficients})>"
 
     def loop_name(self, parallel: bool, storages: tuple) -> str:
         "Name of a loop: the rule's, a checksum, and how it runs and reads."
         formats = {s.name: s for s in storages if s}
-        codecs = [f for s in formats.values() for f in (s.decode, s.encode) if f not in _verbs]
-        crc = fingerprint(self.rule, *codecs)  # now: a helper may be defined after the rule
+        codecs = (f for s in formats.values() for f in (s.decode, s.encode))
+        crc = fingerprint(self.rule, *(f for f in codecs if f not in _verbs))
         kept = "".join(f"_{a}_{s.name}" for a, s in zip(self.arrays, storages) if s)
         return f"{self.name}_{crc:08x}_{'parallel' if parallel else 'serial'}{kept}"
 
@@ -286,7 +289,8 @@ class Fused:
         storages = storages or (None,) * len(self.arrays)
         try: return self._loops[parallel, storages]
         except KeyError: pass
-        return self._loops.setdefault((parallel, storages), _compile(self, parallel, storages))
+        loop = _compile(self, parallel, storages)
+        return self._loops.setdefault((parallel, storages), loop)
 
     def source(self,
         parallel: bool = False, # The loop that spreads its tasks over the threads?
@@ -306,7 +310,7 @@ class Fused:
 def fused(
     rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
 ) -> Fused:
-    """Decorator that lifts the rule for one element into a NumPy reference and fused kernels.
+    """Decorator that lifts the rule for one element into a reference and fused kernels.
 
     Parameters
     ----------
@@ -330,10 +334,12 @@ if JIT:
                                   lambda b, x: b.bitcast(x, ir.FloatType()))
     _bits_of_f32 = _instruction(types.float32, types.uint32,
                                 lambda b, x: b.bitcast(x, ir.IntType(32)))
-    _f32_from_half = _instruction(types.uint16, types.float32,
-                                  lambda b, x: b.fpext(b.bitcast(x, ir.HalfType()), ir.FloatType()))
-    _half_of_f32 = _instruction(types.float32, types.uint16,
-                                lambda b, x: b.bitcast(b.fptrunc(x, ir.HalfType()), ir.IntType(16)))
+    _f32_from_half = _instruction(
+        types.uint16, types.float32,
+        lambda b, x: b.fpext(b.bitcast(x, ir.HalfType()), ir.FloatType()))
+    _half_of_f32 = _instruction(
+        types.float32, types.uint16,
+        lambda b, x: b.bitcast(b.fptrunc(x, ir.HalfType()), ir.IntType(16)))
     overload(bits_to_float)(lambda bits: lambda bits: _f32_from_bits(bits))
     overload(float_to_bits)(lambda x: lambda x: _bits_of_f32(x))
     overload(half_to_float)(lambda bits: lambda bits: _f32_from_half(bits))
@@ -341,7 +347,7 @@ if JIT:
 
     @intrinsic
     def pointer(typing_context, address, like):
-        "The integer `address` as a pointer to items of dtype `like`, or of that array's dtype."
+        "The integer `address` as a pointer to items of dtype `like`, or of that array's."
         def codegen(context, builder, signature, args):
             return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
         return types.CPointer(like.dtype)(address, like), codegen
@@ -354,7 +360,7 @@ def compiled(
     cache: bool = True, # Keep what was compiled on disk?
     **flags: Any, # Numba's, where they differ from `FLAGS`
 ) -> Callable: # A Numba dispatcher
-    """Compile `f` when it is first called, and keep the result where a folder for it can be written.
+    """Compile `f` when it is first called; keep the result where that can be written.
 
     Parameters
     ----------
@@ -392,7 +398,8 @@ def _compile(rule, parallel, storages=(), **flags):
         if s: scope |= {f"_decode_{a}": s.decode, f"_encode_{a}": s.encode}
         if s: _callable_from_kernels(s.decode); _callable_from_kernels(s.encode)
     source = rule.source(parallel, storages)
-    exec(compile(source, _compile.__code__.co_filename, "exec"), scope)  # Numba caches beside it
+    here = _compile.__code__.co_filename  # Numba caches beside it
+    exec(compile(source, here, "exec"), scope)
     loop = scope[source[4:source.index("(")]]
     importable = rule.rule.__globals__.get("__name__") in sys.modules  # for another process
     return compiled(loop, **dict(parallel=parallel, cache=importable) | flags)

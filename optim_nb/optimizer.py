@@ -74,7 +74,8 @@ class Range:
             pair = "a pair" if self.count == 2 else f"{self.count}"
             raise ValueError(f"Invalid {name}: {value}, need {pair} of numbers")
         for i, v in enumerate(value):
-            if not self.holds(v): raise ValueError(f"Invalid {self.label} at index {i}: {v}")
+            if self.holds(v): continue
+            raise ValueError(f"Invalid {self.label} at index {i}: {v}")
 
 RANGES = dict(lr=Range("learning rate"), eps=Range("epsilon value"),
               weight_decay=Range("weight_decay value"), momentum=Range("momentum value"),
@@ -102,7 +103,7 @@ def hyperparameters(
 ) -> dict[str, Hyperparameter]: # name → its declaration
     """Read the declarations of an optimizer's hyperparameters from its signature.
 
-    An annotation `Annotated[type, Range(...)]` gives the range, else the name does (`RANGES`).
+    An annotation `Annotated[type, Range(...)]` gives the range, else the name does.
 
     Returns
     -------
@@ -122,7 +123,7 @@ def check_ranges(
     cls: type, # An optimizer class
     group: dict, # Name to value
 ) -> None:
-    """Raise ValueError where a value is outside the range that its class, or its name, declares.
+    """Raise ValueError where a value is outside the range that its class or name declares.
 
     Parameters
     ----------
@@ -137,15 +138,16 @@ def check_ranges(
 # %% ../nbs/03_optimizer.ipynb #0cfacace
 def _typename(x):
     t = x if isinstance(x, type) else type(x)
-    return t.__qualname__ if t.__module__ == "builtins" else f"{t.__module__}.{t.__qualname__}"
+    module = "" if t.__module__ == "builtins" else f"{t.__module__}."
+    return module + t.__qualname__
 
-_SETS = ("optimizer parameters need to be organized in ordered collections, but the ordering of "
-         "tensors in sets will change between runs. Please use a list instead.")
+_SETS = ("optimizer parameters need to be organized in ordered collections, but the "
+         "ordering of tensors in sets will change between runs. Please use a list instead.")
 
 def as_groups(
     params: Any, # What a user gives an optimizer: Tensors, (name, Tensor) pairs, or dicts
 ) -> list[dict]: # Groups, each with its "params"
-    """The parameters of an optimizer as groups. Raises TypeError or ValueError where there are none.
+    """The parameters as groups. Raises TypeError or ValueError where there are none.
 
     Parameters
     ----------
@@ -159,16 +161,16 @@ def as_groups(
     """
     if isinstance(params, (Tensor, np.ndarray)) or not hasattr(params, "__iter__"):
         hint = ": put it in a list" if isinstance(params, (Tensor, np.ndarray)) else ""
-        hint += " and wrap it, as in [Parameter(array)]" if isinstance(params, np.ndarray) else ""
-        raise TypeError("params argument given to the optimizer should be an iterable of Tensors "
-                        f"or dicts, but got {_typename(params)}{hint}")
+        if isinstance(params, np.ndarray): hint += " and wrap it, as in [Parameter(array)]"
+        raise TypeError("params argument given to the optimizer should be an iterable of "
+                        f"Tensors or dicts, but got {_typename(params)}{hint}")
     if isinstance(params, (set, frozenset)): raise TypeError(_SETS)
     params = list(params)
     if not params: raise ValueError("optimizer got an empty parameter list")
     return params if isinstance(params[0], dict) else [{"params": params}]
 
 def _split_names(params):
-    "Separate [(name, param), …] into params and names; names is None where none were given."
+    "Separate [(name, param), …] into params and names; names is None where there are none."
     pairs = [p for p in params if isinstance(p, tuple)]
     if pairs and len(pairs) != len(params):
         raise ValueError("all optimizer params should be with/without names. "
@@ -183,8 +185,8 @@ def _check_param(p, name):
                         + _typename(p) + hint)
     if not getattr(p, "is_leaf", True): raise ValueError("can't optimize a non-leaf Tensor")
     if type(p).__hash__ is None:
-        raise TypeError(f"{name}: {_typename(p)} objects have no hash, but state is kept by it: "
-                        "use eq=False")
+        raise TypeError(f"{name}: {_typename(p)} objects have no hash, but state is kept "
+                        "by it: use eq=False")
     check_parameter(p.data, name)
 
 # %% ../nbs/03_optimizer.ipynb #groups02
@@ -204,7 +206,8 @@ def param_name(
     i : int
         Number of a parameter in it
     """
-    return group["param_names"][i] if "param_names" in group else f"parameter {i} of group {k}"
+    if "param_names" in group: return group["param_names"][i]
+    return f"parameter {i} of group {k}"
 
 def complete_group(
     param_group: dict, # "params" and any hyperparameters
@@ -232,13 +235,14 @@ def complete_group(
     group = dict(param_group)
     params = group["params"]
     if isinstance(params, (set, frozenset)): raise TypeError(_SETS)
-    group["params"], names = _split_names([params] if hasattr(params, "grad") else list(params))
+    params = [params] if hasattr(params, "grad") else list(params)
+    group["params"], names = _split_names(params)
     if names is not None: group["param_names"] = names
     for i, p in enumerate(group["params"]): _check_param(p, param_name(group, k, i))
     for name, default in defaults.items():
         if default is required and name not in group:
-            raise ValueError("parameter group didn't specify a value of required optimization "
-                             f"parameter {name}")
+            raise ValueError("parameter group didn't specify a value of required "
+                             f"optimization parameter {name}")
         group.setdefault(name, default)
     return group
 
@@ -246,7 +250,7 @@ def check_beside(
     group: dict, # A complete group
     others: list[dict], # The groups that are there
 ) -> None:
-    """Raise ValueError unless `group` can join the others; warn of a parameter that it has twice.
+    """Raise ValueError unless `group` can join the others; warn of a parameter given twice.
 
     Parameters
     ----------
@@ -257,17 +261,19 @@ def check_beside(
     """
     named, params = "param_names" in group, group["params"]
     if any(("param_names" in other) != named for other in others):
-        raise ValueError("all optimizer param groups should be with/without names. cannot add "
-                         f"param group {'with' if named else 'without'} names to the optimizer")
+        raise ValueError("all optimizer param groups should be with/without names. cannot "
+                         f"add param group {'with' if named else 'without'} names to the "
+                         "optimizer")
     if len(set(params)) != len(params):
-        warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, "
-                      "this will cause an error. Here each is updated once a step.", stacklevel=4)
+        warnings.warn("optimizer contains a parameter group with duplicate parameters; in "
+                      "future, this will cause an error. Here each is updated once a step.",
+                      stacklevel=4)
     if not set(params).isdisjoint(chain.from_iterable(other["params"] for other in others)):
         raise ValueError("some parameters appear in more than one parameter group")
 
 # %% ../nbs/03_optimizer.ipynb #8ba71fc8
 class RemovableHandle:
-    "Returned by every `register_…_hook`; takes the hook out by `remove()`, or on leaving `with`."
+    "Returned by every `register_…_hook`; `remove()`, or leaving `with`, takes it out."
     def __init__(self, hooks: OrderedDict, hook: Callable, prepend: bool = False):
         self.hooks, self.key = hooks, object()
         hooks[self.key] = hook
@@ -315,11 +321,12 @@ def _step_with_hooks(self, step, args, kwargs):
         result = hook(self, args, kwargs)
         if result is None: continue
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise RuntimeError(f"{hook} must return None or a tuple of (new_args, new_kwargs), "
-                               f"but got {result}.")
+            raise RuntimeError(f"{hook} must return None or a tuple of (new_args, "
+                               f"new_kwargs), but got {result}.")
         args, kwargs = result
     out = step(*args, **kwargs)
-    for hook in (*self._step_post.values(), *_global_post.values()): hook(self, args, kwargs)
+    for hook in (*self._step_post.values(), *_global_post.values()):
+        hook(self, args, kwargs)
     return out
 
 def with_hooks(
@@ -335,7 +342,7 @@ def with_hooks(
     @wraps(step)
     def wrapper(self, *args, **kwargs):
         hooked = self._step_pre or self._step_post or _global_pre or _global_post
-        if hooked and not self._in_hooks:  # not again, where a subclass calls super().step()
+        if hooked and not self._in_hooks:  # not again in super().step() of a subclass
             self._in_hooks = True
             try: out = _step_with_hooks(self, step, args, kwargs)
             finally: self._in_hooks = False
@@ -366,7 +373,7 @@ def cast_state(
     storage: Storage | None, # How it is kept, where not as floats
     name: str, # What to call the parameter in an error
 ) -> Any:
-    """A copy of a saved entry as the state of a parameter keeps it, in the dtype that it has there.
+    """A copy of a saved entry as the parameter's state keeps it, in the dtype it has there.
 
     Parameters
     ----------
@@ -384,12 +391,14 @@ def cast_state(
         What to call the parameter in an error
     """
     if key == "step": return int(value)
-    if value is None or np.isscalar(value) or not hasattr(value, "__array__"): return deepcopy(value)
+    if value is None or np.isscalar(value) or not hasattr(value, "__array__"):
+        return deepcopy(value)
     a = np.array(value)
     if shape is not None and a.shape != shape:
-        raise ValueError(f"loaded state dict has {key} of shape {a.shape} for {name}, which needs "
-                         f"{shape}")
-    if storage: return a if a.dtype == storage.dtype else np.array(storage.encode(a), storage.dtype)
+        raise ValueError(f"loaded state dict has {key} of shape {a.shape} for {name}, "
+                         f"which needs {shape}")
+    if storage and a.dtype != storage.dtype: a = np.array(storage.encode(a), storage.dtype)
+    if storage: return a
     inexact = np.issubdtype(a.dtype, np.inexact)
     return a.astype(state_dtype(p.dtype), copy=False) if inexact else a
 
@@ -413,11 +422,12 @@ def saved_groups(
     if len(saved) != len(groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
     if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved, groups)):
-        raise ValueError("loaded state dict contains a parameter group that doesn't match the size "
-                         "of optimizer's group")
+        raise ValueError("loaded state dict contains a parameter group that doesn't match "
+                         "the size of optimizer's group")
     found = []
     for s, g in zip(saved, groups):
-        new = {key: copied(v) for key, v in s.items() if key != "params"} | {"params": g["params"]}
+        new = {key: copied(v) for key, v in s.items() if key != "params"}
+        new["params"] = g["params"]
         if "param_names" in g: new["param_names"] = g["param_names"]
         for key, default in defaults.items(): new.setdefault(key, g.get(key, default))
         found.append(new)
@@ -441,20 +451,21 @@ def buffer_shapes(
     dict[str, tuple]
         name → the buffer's shape
     """
-    if isinstance(buffers, dict): return {name: tuple(f(shape)) for name, f in buffers.items()}
-    return dict.fromkeys(buffers, shape)
+    if not isinstance(buffers, dict): return dict.fromkeys(buffers, shape)
+    return {name: tuple(f(shape)) for name, f in buffers.items()}
 
 # %% ../nbs/03_optimizer.ipynb #920d75f7
 _grad, _data, _step = attrgetter("grad"), attrgetter("data"), itemgetter("step")
 _AFTER_ONE = [1]  # where no steps are counted, those after the first are alike
 
 class GroupPart(Part):
-    "A part of a group: which of its parameters one rule updates in this step, and their state."
+    "Which parameters of a group one rule updates in this step, and their state."
     def __init__(self, k: int, rule: Any, buffers: Any, storages: dict):
         super().__init__(rule, 0, tuple(buffers), tuple(map(storages.get, buffers)))
         self.k, self.buffers, self.readers = k, buffers, [*map(itemgetter, buffers)]
         self.group: dict = {}
-        self.params = self.states = self.pending = ()  # pending: (parameter, key, value) to enter
+        self.params = self.states = ()
+        self.pending = ()  # (parameter, key, value) to enter in the state after the step
         self.steps: list[int] = []  # how many each parameter has taken
 
     def name(self, i: int) -> str:
@@ -481,8 +492,10 @@ def new_buffers(
     """
     turned, dtype = is_fortran(p), state_dtype(p.dtype)
     if storages or [*shapes.values()] != [p.shape] * len(shapes):
-        return {name: np.zeros(shape, storages[name].dtype if name in storages else dtype,
-                               order="F" if turned else "C") for name, shape in shapes.items()}
+        order = "F" if turned else "C"
+        dtypes = {name: storage.dtype for name, storage in storages.items()}
+        return {name: np.zeros(shape, dtypes.get(name, dtype), order)
+                for name, shape in shapes.items()}
     block = np.zeros((len(shapes), *(p.T if turned else p).shape), dtype)
     if p.ndim and not turned: return dict(zip(shapes, block))
     return {name: block[k, ...].T for k, name in enumerate(shapes)}
@@ -518,7 +531,8 @@ def gather(
         try:
             for read in part.readers: arrays += map(read, states)
             if tracks_step: part.steps = [*map(_step, states)]
-        except (KeyError, TypeError): return gather_one_by_one(part, params, state, tracks_step)
+        except (KeyError, TypeError):
+            return gather_one_by_one(part, params, state, tracks_step)
     return arrays
 
 def gather_one_by_one(
@@ -559,10 +573,12 @@ def gather_one_by_one(
 def _make(part, i, lacking):
     "New buffers of a parameter, which enter its state after the step."
     p, a = part.params[i], part.params[i].data
-    if type(a) is not np.ndarray or a.dtype.char not in "fd": check_parameter(a, part.name(i))
+    if type(a) is not np.ndarray or a.dtype.char not in "fd":
+        check_parameter(a, part.name(i))
     shapes, storages = buffer_shapes(part.buffers, a.shape), {}
     if len(lacking) < len(shapes): shapes = {b: shapes[b] for b in lacking}
-    if any(part.storages): storages = {b: s for b, s in zip(part.labels, part.storages) if s}
+    if any(part.storages):
+        storages = {b: s for b, s in zip(part.labels, part.storages) if s}
     made = new_buffers(a, shapes, storages)
     for b in lacking: part.pending.append((p, b, made[b]))
     return made
@@ -599,6 +615,10 @@ def enter(
     part.params = part.states = part.pending = ()
 
 # %% ../nbs/03_optimizer.ipynb #d393c890
+_UNSUPPORTED = dict(
+    capturable="there is no graph capture: a step is a plain call",
+    differentiable="a step writes into arrays, which no gradient flows through")
+
 class Optimizer:
     """Base of all optimizers: torch.optim.Optimizer's contract, for arrays.
 
@@ -607,7 +627,7 @@ class Optimizer:
     Parameters
     ----------
     params : Iterable
-        Tensors, (name, Tensor) pairs, or dicts with "params" and settings
+        Tensors, (name, Tensor) pairs, or dicts of a group
     defaults : dict[str, Any]
         Hyperparameters of a group that does not give its own
     """
@@ -620,7 +640,7 @@ class Optimizer:
     state: defaultdict[Any, dict[str, Any]]
 
     def __init__(self,
-        params: Iterable, # Tensors, (name, Tensor) pairs, or dicts with "params" and settings
+        params: Iterable, # Tensors, (name, Tensor) pairs, or dicts of a group
         defaults: dict[str, Any], # Hyperparameters of a group that does not give its own
     ):
         self._open()
@@ -630,8 +650,9 @@ class Optimizer:
 
     def _open(self):
         self._in_hooks = self._opt_called = False
-        for name in ("_step_pre", "_step_post", "_save_pre", "_save_post", "_load_pre", "_load_post"):
-            setattr(self, name, OrderedDict())
+        self._step_pre, self._step_post = OrderedDict(), OrderedDict()
+        self._save_pre, self._save_post = OrderedDict(), OrderedDict()
+        self._load_pre, self._load_post = OrderedDict(), OrderedDict()
         self._batch, self._lock = Batch(), threading.Lock()
         self._parts: list[GroupPart] = []
         self._one_by_one = not JIT
@@ -647,14 +668,14 @@ class Optimizer:
         return self.rule, self.buffers
 
     def parts(self, group: dict) -> list[tuple]:
-        """Which rule updates which parameters of this group: (rule, buffers, parameters) of each.
+        """Which rule updates which parameters of this `group`: (rule, buffers, parameters).
 
-        Buffers are names, or name → function of the parameter's shape where theirs differs."""
+        Buffers are names, or name → function of the parameter's shape if theirs differ."""
         return [(*self.rule_for(group), group["params"])]
 
     def coefficients(self,
         group: dict, # Hyperparameters
-        t: int, # Number of this step, from 1; without `tracks_step`, 1 for the first, then 2
+        t: int, # Number of this step, from 1; without `tracks_step`, 1 and then always 2
     ) -> dict[str, Any]: # Name to value of the rule's coefficients
         """The rule's coefficients for step `t`, in double precision.
 
@@ -663,15 +684,15 @@ class Optimizer:
         group : dict
             Hyperparameters
         t : int
-            Number of this step, from 1; without `tracks_step`, 1 for the first, then 2
+            Number of this step, from 1; without `tracks_step`, 1 and then always 2
 
         Returns
         -------
         dict[str, Any]
             Name to value of the rule's coefficients
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say how its rule's coefficients "
-                                  "follow from a group")
+        raise NotImplementedError(f"{type(self).__name__} does not say how its rule's "
+                                  "coefficients follow from a group")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
         """Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p.
@@ -686,7 +707,7 @@ class Optimizer:
     def check(self,
         group: dict, # A complete group, or the defaults
     ) -> None:
-        """Raise ValueError where a hyperparameter is out of range; a subclass adds its conditions.
+        """Raise ValueError where a hyperparameter is out of range; a subclass may add more.
 
         Parameters
         ----------
@@ -696,22 +717,20 @@ class Optimizer:
         check_ranges(type(self), group)
         if group.get("fused") and group.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
-        for name, reason in (("capturable", "there is no graph capture: a step is a plain call"),
-                             ("differentiable", "a step writes into arrays, which no gradient "
-                                                "flows through")):
+        for name, reason in _UNSUPPORTED.items():
             if group.get(name): raise ValueError(f"{name}=True is not supported: {reason}")
 
     # what a user calls
 
     def add_param_group(self,
-        param_group: dict[str, Any], # "params" (Tensors, or (name, Tensor) pairs) and settings
+        param_group: dict[str, Any], # "params" and the settings that differ
     ) -> None:
-        """Add a group; what it does not say, it takes from the defaults. Unknown keys are kept.
+        """Add a group; what it does not say it takes from the defaults. All keys are kept.
 
         Parameters
         ----------
         param_group : dict[str, Any]
-            "params" (Tensors, or (name, Tensor) pairs) and settings
+            "params" and the settings that differ
         """
         group = complete_group(param_group, self.defaults, len(self.param_groups))
         self.check(group)
@@ -720,14 +739,14 @@ class Optimizer:
 
     @with_hooks
     def step(self,
-        closure: Callable | None = None, # Called first, to recompute the loss and the gradients
+        closure: Callable | None = None, # Called first, to compute loss and gradients anew
     ) -> Any: # What `closure` returned, or None
-        """Update every parameter that has a gradient. An error changes no parameter and no state.
+        """Update every parameter that has a gradient. An error changes nothing.
 
         Parameters
         ----------
         closure : Callable | None, default None
-            Called first, to recompute the loss and the gradients
+            Called first, to compute loss and gradients anew
 
         Returns
         -------
@@ -755,7 +774,8 @@ class Optimizer:
             group, steps = part.group, part.steps
             t = steps[0]
             if steps.count(t) == len(steps):
-                batch.set(k, self.coefficients(group, t + 1), self.decay(group), group.get("maximize"))
+                batch.set(k, self.coefficients(group, t + 1), self.decay(group),
+                          group.get("maximize"))
             else: self._set_each(k, group, steps)
             k += 1
         if parts: batch.run()
@@ -768,7 +788,8 @@ class Optimizer:
         for group in self.param_groups:
             for rule, buffers, params in self.parts(group):
                 part = known[n] if n < len(known) else None
-                if part is None or part.rule is not rule or part.buffers != buffers or part.k != k:
+                if (part is None or part.rule is not rule or part.k != k
+                        or part.buffers != buffers):
                     part = GroupPart(k, rule, buffers, self.storages)
                     known[n:] = [part]
                 part.group = group
@@ -787,14 +808,14 @@ class Optimizer:
                              group.get("maximize"))
 
     def zero_grad(self,
-        set_to_none: bool = True, # Drop the gradient arrays instead of filling them with zeros?
+        set_to_none: bool = True, # Drop the arrays instead of filling them with zeros?
     ) -> None:
         """Forget all gradients.
 
         Parameters
         ----------
         set_to_none : bool, default True
-            Drop the gradient arrays instead of filling them with zeros?
+            Drop the arrays instead of filling them with zeros?
         """
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             if p.grad is None: continue
@@ -802,16 +823,16 @@ class Optimizer:
             else: p.grad[...] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        "A copy of all state and hyperparameters; parameters are numbered in the groups' order."
+        "A copy of all state and hyperparameters; parameters are numbered in order."
         for hook in self._save_pre.values(): hook(self)
         number: dict = {}
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             number.setdefault(p, len(number))
-        saved = {"state": {number.get(p, p): {key: copied(v) for key, v in s.items()}
-                           for p, s in self.state.items()},
-                 "param_groups": [{key: copied(v) for key, v in g.items() if key != "params"}
-                                  | {"params": [number[p] for p in g["params"]]}
-                                  for g in self.param_groups]}
+        state = {number.get(p, p): {key: copied(v) for key, v in s.items()}
+                 for p, s in self.state.items()}
+        groups = [{key: copied(v) for key, v in g.items() if key != "params"}
+                  | {"params": [number[p] for p in g["params"]]} for g in self.param_groups]
+        saved = {"state": state, "param_groups": groups}
         for hook in self._save_post.values():
             if (result := hook(self, saved)) is not None: saved = result
         return saved
@@ -819,7 +840,7 @@ class Optimizer:
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
-        """Copy state and hyperparameters in, matched by position. On an error nothing changes.
+        """Copy state and hyperparameters in, by position. On an error nothing changes.
 
         Parameters
         ----------
@@ -837,7 +858,7 @@ class Optimizer:
 
     def _loaded(self, state_dict, groups):
         "The saved state, as the parameters of `groups` keep it."
-        kept, state = {}, defaultdict(dict)  # number in the saved state → parameter, name, buffers
+        state, kept = defaultdict(dict), {}  # number when saved → parameter, name, buffers
         for k, (group, saved) in enumerate(zip(groups, state_dict["param_groups"])):
             of = {p: buffers for _, buffers, params in self.parts(group) for p in params}
             for i, (n, p) in enumerate(zip(saved["params"], group["params"])):
@@ -848,8 +869,9 @@ class Optimizer:
                 continue
             p, name, buffers = kept[n]
             shapes = buffer_shapes(buffers, p.data.shape)
-            state[p] = {key: cast_state(key, v, p.data, shapes.get(key), self.storages.get(key),
-                                        name) for key, v in entries.items()}
+            state[p] = {key: cast_state(key, v, p.data, shapes.get(key),
+                                        self.storages.get(key), name)
+                        for key, v in entries.items()}
         return state
 
     # hooks
@@ -943,7 +965,8 @@ class Optimizer:
     def __repr__(self):
         lines = [f"{type(self).__name__} ("]
         for k, group in enumerate(self.param_groups):
-            settings = (f"    {key}: {group[key]}" for key in sorted(group) if key != "params")
+            keys = sorted(key for key in group if key != "params")
+            settings = (f"    {key}: {group[key]}" for key in keys)
             lines += [f"Parameter Group {k}", *settings, ""]
         return "\n".join(lines[:-1] + [")"])
 

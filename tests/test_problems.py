@@ -191,7 +191,7 @@ def test_best_and_scores_that_are_not_numbers():
     assert best(lambda a: scores[a], a=[1, 2, 3, 4, 5]) == ({"a": 3}, 4.0)
     for nothing in (np.nan, np.inf):
         with pytest.raises(ValueError, match="no setting gave a finite score: a, b"):
-            best(lambda a, b: nothing, a=[1, 2, 3], b=[1, 2, 3])
+            best(lambda a, b, score=nothing: score, a=[1, 2, 3], b=[1, 2, 3])
     assert best(lambda a: np.float32(abs(a - 2)), a=[1, 2, 3])[1] == 0.0
 
 @pytest.mark.parametrize("grid", [[1, 2], [], [1, 3, 2], [1, 1, 2], [1, 2, np.nan], [[1, 2], [3, 4], [5, 6]]], ids=str)
