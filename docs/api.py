@@ -12,6 +12,7 @@ import pages
 from showdoc import describe, numpydoc
 
 os.environ.setdefault("MPLBACKEND", "agg")
+optimizer = importlib.import_module(f"{pages.cfg.lib_name}.optimizer")
 PACKAGE = pages.cfg.lib_name
 PACKAGES = PACKAGE, f"{PACKAGE}.optimizers", f"{PACKAGE}.lr_scheduler"  # names are public under the first that has them
 
@@ -71,6 +72,9 @@ def errors(obj):
     """What a function, or the making of an object, can raise: its own lines, and those of our functions that they call."""
     own = [m for n in ("__init__", "check") if inspect.isfunction(m := vars(obj).get(n))] if inspect.isclass(obj) else [obj]
     found = {}
+    if inspect.isclass(obj) and issubclass(obj, optimizer.Optimizer):  # their ranges are declared, and checked by the base class
+        ranges = {name: h.range for name, h in optimizer.hyperparameters(obj).items() if h.range}
+        found = dict.fromkeys(("ValueError", f"Invalid {name if r.count else r.label}: …") for name, r in ranges.items())
     for function in map(inspect.unwrap, own):
         found |= dict.fromkeys(_raised(function))
         called = {n.func.id for n in ast.walk(_tree(function)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
@@ -146,7 +150,7 @@ def _entry(n, heading, sphinx, ticks):
         body.append("\n".join(f"- `{kind}`: {_plain(message)}" for kind, message in raised))
     if n.overrides: body.append("Overrides " + ", ".join(f"`{o}`" for o in n.overrides) + ".")
     if bases := [b for b in getattr(n.obj, "__bases__", ()) if (b.__module__ or "").startswith(PACKAGE) and b.__name__[0] != "_"]:
-        body.append("Further methods are inherited from " + ", ".join(f"`{b.__name__}`" for b in bases) + ".")
+        body.append("Further methods and errors are those of " + ", ".join(f"`{b.__name__}`" for b in bases) + ".")
     body += [_entry(m, heading, sphinx, ticks - 1) for m in n.members]
     body = "\n\n".join(filter(None, body))
     signature = call[call.index("("):] if "(" in call else ""

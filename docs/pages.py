@@ -176,8 +176,9 @@ def _show_doc(text):
 
 
 def add_signatures(source, nb, links):
-    """Add the signatures of the page's classes to its card."""
-    if not re.match(r"\|\s*\|\s*\|\n", source) or "Signature" in source: return source
+    """Let the card's last row link to the signatures of the page's classes, whatever it links to in the notebook."""
+    if not re.match(r"\|\s*\|\s*\|\n", source): return source
+    source = re.sub(r"^\| *Signature *\|.*\n?", "", source, flags=re.M)
     classes = {n: a for n, a in links.api.items() if n.rpartition(".")[0] == links.modules[page(nb)] and n.rpartition(".")[2][0].isupper()}
     if not classes: return source
     up = os.path.relpath("api.html", Path(page(nb)).parent)
