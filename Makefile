@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-STATIC := $(addprefix tests/test_,site.py lab.py package.py typing.py docstrings.py pages.py)
+STATIC := $(addprefix tests/test_,site.py lab.py quarto.py package.py typing.py docstrings.py pages.py)
 NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.*')
 
 .PHONY: site test mutate lab docs bench export run readme clean help

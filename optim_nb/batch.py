@@ -491,7 +491,7 @@ class Part:
             raise TypeError(f"{rule.name} takes the buffers ({names}), got "
                             f"({', '.join(labels)})")
         self.storages = storages or (None,) * len(labels)
-        self.plain = None, None, *self.storages  # of all its arrays
+        self.plain, self.loop = (None, None, *self.storages), None  # the loop for float32
         self.halves = float16, float16, *self.storages
         self.names = rule.coefficients if isinstance(rule, Fused) else None
         count = 3 + len(self.names or ())
@@ -794,13 +794,14 @@ class Batch:
         "Update every array in place; rules of whole arrays compute all, then write."
         if self.found == 4:
             for part in self.parts:
-                part.rule.loop(False, part.plain)(
-                    self.table, part.first, part.first + part.count, self._values["f"])
+                if part.loop is None: part.loop = part.rule.loop(False, part.plain)
+                part.loop(self.table, part.first, part.first + part.count, self._values["f"])
             return
         made = self._made() if self.found < 0 else ()
         if JIT:
             for part, counts in zip(self.parts, self.segments.tolist()):
                 self._run_part(part, counts)
+        if not self.copies and not made: return
         with np.errstate(all="ignore"):
             for a, b in self.copies: np.copyto(a, b, casting="same_kind")
             for a, new in made: np.copyto(a, new, casting="unsafe")

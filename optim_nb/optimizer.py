@@ -25,7 +25,7 @@ import numpy as np
 
 from .batch import Batch, Part, Whole, check_parameter, is_fortran, state_dtype
 from .kernels import JIT, Fused, Storage
-from .tensor import Tensor, enable_grad
+from .tensor import Parameter, Tensor, enable_grad
 
 # %% ../nbs/03_optimizer.ipynb #223e3477
 class _Required:
@@ -456,6 +456,7 @@ def buffer_shapes(
 
 # %% ../nbs/03_optimizer.ipynb #920d75f7
 _grad, _data, _step = attrgetter("grad"), attrgetter("data"), itemgetter("step")
+_grad_slot, _data_slot = attrgetter("_grad"), attrgetter("_data")  # what the properties read
 _AFTER_ONE = [1]  # where no steps are counted, those after the first are alike
 
 class GroupPart(Part):
@@ -524,7 +525,9 @@ def gather(
     list
         All gradients, all parameters' arrays, all of each buffer
     """
-    arrays = [*map(_grad, params), *map(_data, params)]
+    own = len(params) > 8 and {*map(type, params)} <= {Parameter, Tensor}
+    grad, data = (_grad_slot, _data_slot) if own else (_grad, _data)
+    arrays = [*map(grad, params), *map(data, params)]
     part.params, part.count, part.steps = params, len(params), _AFTER_ONE
     if part.buffers or tracks_step:
         part.states = states = [*map(state.get, params)]
