@@ -37,6 +37,8 @@ def compute_dtype(
 ) -> np.dtype: # float32 or float64
     """The real dtype of a parameter's step: float32 for float16, two reals for complex.
 
+    Raises TypeError where there is none, for integers for example.
+
     Parameters
     ----------
     dtype : np.dtype
@@ -468,6 +470,8 @@ def whole(
 class Part:
     """One rule and the parameters that it updates: what a batch is made of.
 
+    Raises TypeError where `labels` are not as many as the rule's buffers.
+
     Parameters
     ----------
     rule : Fused | Whole
@@ -498,16 +502,16 @@ class Part:
         self.packers = {d: struct.Struct(f"{count}{d}").pack_into for d in "fd"}
 
     def refuse(self, coefficients: dict, error: Exception) -> None:
-        "Raise TypeError for coefficients that are not numbers."
+        "Raise TypeError for `coefficients` that are not numbers, as the `error` says."
         raise TypeError(f"{self.rule.name}: {error}, in the coefficients "
                         f"{coefficients}") from None
 
     def name(self, i: int) -> str:
-        "What to call a parameter in an error."
+        "What to call parameter number `i` in an error."
         return f"parameter {i}"
 
     def label(self, i: int, column: int) -> str:
-        "What to call an array in an error."
+        "What to call the array in a `column` of row `i` in an error."
         name = self.name(i)
         return f"{self.labels[column - 2]} of {name}" if column > 1 else name
 
@@ -795,7 +799,8 @@ class Batch:
         if self.found == 4:
             for part in self.parts:
                 if part.loop is None: part.loop = part.rule.loop(False, part.plain)
-                part.loop(self.table, part.first, part.first + part.count, self._values["f"])
+                end, values = part.first + part.count, self._values["f"]
+                part.loop(self.table, part.first, end, values)
             return
         made = self._made() if self.found < 0 else ()
         if JIT:

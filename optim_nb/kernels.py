@@ -108,7 +108,7 @@ def bits_to_float(bits: Any) -> Any:
     return np.asarray(bits, np.uint32).view(np.float32)
 
 def float_to_bits(x: Any) -> Any:
-    "The 32 bits of a float32, as an unsigned integer."
+    "The 32 bits of `x` as float32, as an unsigned integer."
     return np.asarray(x, np.float32).view(np.uint32)
 
 def half_to_float(bits: Any) -> Any:
@@ -236,6 +236,8 @@ def fingerprint(
 class Fused:
     """An update rule together with the kernels made from it; `fused` creates it.
 
+    Raises TypeError where the rule does not return a tuple of new values.
+
     Parameters
     ----------
     rule : Callable
@@ -261,7 +263,7 @@ class Fused:
         return f"<fused {self.name}({arrays}; {coefficients})>"
 
     def loop_name(self, parallel: bool, storages: tuple) -> str:
-        "Name of a loop: the rule's, a checksum, and how it runs and reads."
+        "Name of a loop: the rule's, a checksum, whether `parallel`, and its `storages`."
         formats = {s.name: s for s in storages if s}
         codecs = (f for s in formats.values() for f in (s.decode, s.encode))
         crc = fingerprint(self.rule, *(f for f in codecs if f not in _verbs))

@@ -59,13 +59,13 @@ class Range:
     count: int | None = None # how many numbers; None is one number, not a sequence
 
     def holds(self, value: Any) -> bool:
-        "Is this one number within the range? NaN is in none."
+        "Is this one `value` within the range? NaN is in none."
         try: return bool(self.low <= value and self.above < value
                          and (value < self.below or value == self.below == np.inf))
         except (TypeError, ValueError): return False
 
     def check(self, name: str, value: Any) -> None:
-        "Raise torch's ValueError unless `value` lies in the range."
+        "Raise torch's ValueError unless the `value` of `name` lies in the range."
         if value is required: return
         if self.count is None:
             if not self.holds(value): raise ValueError(f"Invalid {self.label}: {value}")
@@ -84,7 +84,7 @@ RANGES = dict(lr=Range("learning rate"), eps=Range("epsilon value"),
 # %% ../nbs/03_optimizer.ipynb #hyper001
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What the signature of an optimizer declares of one of its hyperparameters.
+    """The `name`, default and range that an optimizer's signature declares.
 
     Parameters
     ----------
@@ -214,7 +214,9 @@ def complete_group(
     defaults: dict, # Of those that it does not give
     k: int, # Its number
 ) -> dict: # A new dict; its "params" is a list
-    """A copy of the group with all hyperparameters, and its parameters checked one by one.
+    """A copy of the group with all hyperparameters, its parameters checked one by one.
+
+    Raises TypeError or ValueError for what cannot be a group.
 
     Parameters
     ----------
@@ -273,7 +275,9 @@ def check_beside(
 
 # %% ../nbs/03_optimizer.ipynb #8ba71fc8
 class RemovableHandle:
-    "Returned by every `register_…_hook`; `remove()`, or leaving `with`, takes it out."
+    """Returned by every `register_…_hook`; `remove()`, or leaving `with`, takes it out.
+
+    Enters `hook` in `hooks`, with `prepend` before the others."""
     def __init__(self, hooks: OrderedDict, hook: Callable, prepend: bool = False):
         self.hooks, self.key = hooks, object()
         hooks[self.key] = hook
@@ -375,6 +379,8 @@ def cast_state(
 ) -> Any:
     """A copy of a saved entry as the parameter's state keeps it, in the dtype it has there.
 
+    Raises ValueError where its shape does not fit.
+
     Parameters
     ----------
     key : str
@@ -456,11 +462,13 @@ def buffer_shapes(
 
 # %% ../nbs/03_optimizer.ipynb #920d75f7
 _grad, _data, _step = attrgetter("grad"), attrgetter("data"), itemgetter("step")
-_grad_slot, _data_slot = attrgetter("_grad"), attrgetter("_data")  # what the properties read
+_grad_slot, _data_slot = attrgetter("_grad"), attrgetter("_data")  # behind the properties
 _AFTER_ONE = [1]  # where no steps are counted, those after the first are alike
 
 class GroupPart(Part):
-    "Which parameters of a group one rule updates in this step, and their state."
+    """Which parameters of a group one rule updates in this step, and their state.
+
+    `k` is the group's number; `buffers` and `storages` are those of the optimizer."""
     def __init__(self, k: int, rule: Any, buffers: Any, storages: dict):
         super().__init__(rule, 0, tuple(buffers), tuple(map(storages.get, buffers)))
         self.k, self.buffers, self.readers = k, buffers, [*map(itemgetter, buffers)]
@@ -470,7 +478,7 @@ class GroupPart(Part):
         self.steps: list[int] = []  # how many each parameter has taken
 
     def name(self, i: int) -> str:
-        "What to call a parameter in an error."
+        "What to call parameter number `i` in an error."
         place = next(n for n, q in enumerate(self.group["params"]) if q is self.params[i])
         return param_name(self.group, self.k, place)
 
@@ -682,6 +690,8 @@ class Optimizer:
     ) -> dict[str, Any]: # Name to value of the rule's coefficients
         """The rule's coefficients for step `t`, in double precision.
 
+        Raises NotImplementedError in the base class.
+
         Parameters
         ----------
         group : dict
@@ -698,7 +708,7 @@ class Optimizer:
                                   "coefficients follow from a group")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        """Weight decay before the rule: the gradient becomes g + l2·p, the parameter keep·p.
+        """Weight decay of a `group`, before the rule: g becomes g + l2·p, p becomes keep·p.
 
         Returns
         -------
@@ -711,6 +721,8 @@ class Optimizer:
         group: dict, # A complete group, or the defaults
     ) -> None:
         """Raise ValueError where a hyperparameter is out of range; a subclass may add more.
+
+        Raises RuntimeError where `fused` and `foreach` are both True.
 
         Parameters
         ----------

@@ -190,7 +190,7 @@ def ellipse(
 def rosenbrock(
     n: int = 2, # number of parameters, at least 2
 ) -> Problem:
-    """Rosenbrock's curved valley, in any dimension.
+    """Rosenbrock's curved valley, in any dimension. Raises ValueError where n < 2.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def saddle() -> Problem:
 # %% ../nbs/04_problems.ipynb #ced65926
 @op
 def cos(x):
-    "Cosine of a `Tensor` or array, elementwise."
+    "Cosine of `x`, a `Tensor` or array, elementwise."
     return np.cos(x), lambda g: -g * np.sin(x)
 
 def rastrigin() -> Problem:
@@ -282,6 +282,8 @@ def noisy_quadratic(
     seed: int = 0, # of the noise
 ) -> Problem:
     """A quadratic whose gradient comes with Gaussian noise of variance `sigma`².
+
+    Raises ValueError where sigma < 0.
 
     Parameters
     ----------

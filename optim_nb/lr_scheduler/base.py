@@ -20,12 +20,12 @@ from ..optimizer import Optimizer
 # %% ../../nbs/lr_scheduler/00_base.ipynb #9bcb5d53
 _ORDER = ("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should "
           "call them in the opposite order: `optimizer.step()` before "
-          "`lr_scheduler.step()`. Failure to do this will result in skipping the first value "
-          "of the learning rate schedule.")
+          "`lr_scheduler.step()`. Failure to do this will result in skipping the first "
+          "value of the learning rate schedule.")
 _EPOCH = ("The epoch parameter in `scheduler.step()` was not necessary and is being "
           "deprecated where possible. Please use `scheduler.step()` to step the scheduler. "
-          "During the deprecation, if epoch is different from None, the closed form is used "
-          "instead of the new chainable form, where available.")
+          "During the deprecation, if epoch is different from None, the closed form is "
+          "used instead of the new chainable form, where available.")
 _GET_LR = ("To get the last learning rate computed by the scheduler, please use "
            "`get_last_lr()`.")
 
@@ -48,7 +48,7 @@ def detached(
 
 @contextmanager
 def flagged(scheduler: Any, flag: str) -> Iterator[None]:
-    "Set an attribute to True for the length of a `with` block."
+    "Set the attribute `flag` of `scheduler` to True for the length of a `with` block."
     setattr(scheduler, flag, True)
     try: yield
     finally: setattr(scheduler, flag, False)
@@ -63,9 +63,11 @@ def warns_outside_step(get_lr: Callable) -> Callable:
 
 # %% ../../nbs/lr_scheduler/00_base.ipynb #d832c5df
 class LRScheduler:
-    """Base of all schedulers: sets the lr of every group at construction and at each `step`.
+    """Base of all schedulers: sets every group's lr at construction and at each `step`.
 
     A subclass gives `get_lr`, and where there is a closed form `_get_closed_form_lr`.
+    Raises TypeError where `optimizer` is none, KeyError where a group that is resumed lacks
+    its `initial_lr`.
 
     Parameters
     ----------
@@ -98,12 +100,14 @@ class LRScheduler:
         if "get_lr" in cls.__dict__: cls.get_lr = warns_outside_step(cls.get_lr)
 
     def get_lr(self) -> list:
-        "The lr of each group at `last_epoch` from the lr it has now (3); `step` calls it."
+        """The lr of each group at `last_epoch` from the lr it has now (3); `step` calls it.
+
+        Raises NotImplementedError in the base class."""
         raise NotImplementedError(f"{type(self).__name__} does not say what the lr is: "
                                   "define get_lr")
 
     def _get_closed_form_lr(self) -> list:
-        "The lr of each group at `last_epoch` from `base_lrs` (2), if there is a closed form."
+        "The lr of each group at `last_epoch` from `base_lrs` (2), in closed form."
         return self.get_lr()
 
     def get_values(self,
@@ -155,7 +159,7 @@ class LRScheduler:
         known = len(self.base_lrs)
         joined = [g for g in groups[known:] if "initial_lr" not in g]
         try:
-            for g in joined: g["initial_lr"] = detached(g["lr"])  # those that joined late too
+            for g in joined: g["initial_lr"] = detached(g["lr"])  # late ones too
             self.base_lrs += [detached(g["initial_lr"]) for g in groups[known:]]
             self.last_epoch = before + 1 if epoch is None else epoch
             with flagged(self, "_get_lr_called_within_step"):
@@ -181,13 +185,15 @@ class LRScheduler:
                                    f"{k} of {type(self.optimizer).__name__} does not have")
 
     def state_dict(self) -> dict[str, Any]:
-        "A copy of every attribute but the optimizer, which saves lr and `initial_lr` itself."
+        "A copy of every attribute but the optimizer, which saves its groups itself."
         return deepcopy({key: v for key, v in self.__dict__.items() if key != "optimizer"})
 
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
         """Copy a saved state in. Load the optimizer's too: nothing is written to it here.
+
+        Raises ValueError where it holds more groups than the optimizer has.
 
         Parameters
         ----------

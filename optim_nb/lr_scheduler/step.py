@@ -15,6 +15,8 @@ from ..optimizer import Optimizer
 class StepLR(LRScheduler):
     """Multiply the lr of every group by `gamma` once every `step_size` steps.
 
+    Raises ValueError for a `step_size` or `gamma` out of range.
+
     Parameters
     ----------
     optimizer : Optimizer

@@ -78,6 +78,7 @@ class Adam(Optimizer):
         return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
     def decay(self, group: dict) -> tuple:
+        "The weight decay of a `group`: in the gradient, or of the parameter."
         lr, weight_decay = group["lr"], group["weight_decay"]
         if group["decoupled_weight_decay"]: return 0, 1 - lr * weight_decay
         return weight_decay, 1

@@ -75,22 +75,22 @@ class SGD(Optimizer):
             differentiable=differentiable, fused=fused))
 
     def check(self, group: dict) -> None:
-        "Raise ValueError for settings that cannot be, Nesterov's conditions among them."
+        "Raise ValueError for a `group` that cannot be, Nesterov's conditions among them."
         super().check(group)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def rule_for(self, group: dict) -> tuple:
-        "Without momentum no buffer."
+        "The rule of a `group` and its buffers: without momentum none."
         if not group["momentum"]: return sgd_rule, ()
         return momentum_rule, ("momentum_buffer",)
 
     def decay(self, group: dict) -> tuple:
-        "Weight decay joins the gradient."
+        "The weight decay of a `group` joins the gradient."
         return group["weight_decay"], 1
 
     def coefficients(self, group: dict, t: int) -> dict:
-        "Without momentum lr only; the first gradient enters the buffer whole."
+        "Coefficients of a `group` at step `t`; the first gradient enters the buffer whole."
         if not group["momentum"]: return dict(lr=group["lr"])
         w = 1 if t == 1 else 1 - group["dampening"]
         return dict(lr=group["lr"], beta=group["momentum"], w=w, nesterov=group["nesterov"])
