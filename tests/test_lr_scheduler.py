@@ -232,3 +232,22 @@ def test_every_optimizer_takes_a_scheduler(case):
     opt = case(parameters())
     lr = opt.param_groups[0]["lr"]
     assert [r for r, in run(opt, [StepLR(opt, 1, 0.5)], range(3))] == [lr, lr / 2, lr / 4]
+
+
+def test_a_failing_get_lr_leaves_a_late_group_out_as_it_was():
+    class Failing(LRScheduler):
+        broken = False
+        def get_lr(self):
+            if self.broken: raise ZeroDivisionError
+            return [g["lr"] for g in self.optimizer.param_groups]
+    opt = SGD(parameters(), lr=0.1)
+    scheduler = Failing(opt)
+    opt.step()
+    opt.add_param_group({"params": parameters((2,)), "lr": 0.5})
+    scheduler.broken = True
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError): scheduler.step()
+        assert scheduler.base_lrs == [0.1] and scheduler.last_epoch == 0 and "initial_lr" not in opt.param_groups[1]
+    scheduler.broken = False
+    scheduler.step()
+    assert scheduler.base_lrs == [0.1, 0.5] and scheduler.last_epoch == 1 and opt.param_groups[1]["initial_lr"] == 0.5
