@@ -769,7 +769,8 @@ class Batch:
         maximize : bool, default False
             Flip the sign of the gradients?
         """
-        base, first = max(len(self.parts), len(self.settings)), self.parts[k].first
+        base = max([len(self.parts) - 1, *self.settings]) + 1  # after those of all parts
+        first = self.parts[k].first
         if base + len(coefficients) > len(self._values["f"]):
             for d, old in self._values.items():
                 self._values[d] = np.zeros((base + len(coefficients), old.shape[1]), d)

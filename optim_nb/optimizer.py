@@ -23,8 +23,8 @@ import warnings
 
 import numpy as np
 
-from .batch import Batch, Part, Whole, check_parameter, is_fortran, state_dtype
-from .kernels import JIT, Fused, Storage
+from .batch import Batch, Part, check_parameter, is_fortran, state_dtype
+from .kernels import JIT, Storage
 from .tensor import Parameter, Tensor, enable_grad
 
 # %% ../nbs/03_optimizer.ipynb #223e3477

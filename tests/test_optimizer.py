@@ -1437,3 +1437,16 @@ def test_every_optimizer_shows_one_base_and_declares_what_it_takes(optimizer):
     assert optimizer.__mro__[-2] is Optimizer and Optimizer.__bases__ == (object,)
     assert set(optimizer(parameters()).defaults) - {"decoupled_weight_decay"} <= set(hyperparameters(optimizer)) | {"decoupled_weight_decay"}
     assert hyperparameters(optimizer)["lr"].range.label == "learning rate"
+
+
+def test_two_groups_that_are_both_out_of_step_keep_their_own_settings(case):
+    "Each group needs two settings of its own: neither may take the place of the other's."
+    params, twins = parameters((3,), (2,), (4,), (5,), dtype="f4"), parameters((3,), (2,), (4,), (5,), dtype="f4")
+    opt = case([{"params": params[:2], "lr": 0.1}, {"params": params[2:], "lr": 0.001}])
+    singles = [case([q], lr=0.1 if i < 2 else 0.001) for i, q in enumerate(twins)]
+    for t in range(5):
+        give_grads(params, t), give_grads(twins, t)
+        if t % 2: params[0].grad = twins[0].grad = params[2].grad = twins[2].grad = None
+        opt.step()
+        for single in singles: single.step()
+    for p, single, q in zip(params, singles, twins): assert_twins(opt, [p], single, [q])
