@@ -26,6 +26,10 @@ class Case:
     counts: bool = True  # does its state hold "step"?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
+    def first_step(self, module):
+        "Code that takes a step with the class in `module`; it prints True."
+        return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step(); "
+                "print(p.data.max() < 1)")
     def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])
 
 

@@ -2,13 +2,12 @@
 import ast, importlib, pkgutil
 import pytest
 import optim_nb
-from conftest import ROOT, python
+from conftest import CASES, ROOT, python
 
 MODULES = ["optim_nb", *(m.name for m in pkgutil.walk_packages(optim_nb.__path__, "optim_nb.") if not m.name.endswith("_modidx"))]
 
-STEP = "p = {0}.Parameter(np.ones(3)); p.grad = np.ones(3); {0}.{1}([p], lr=0.5).step(); print(p.data.max() < 1)"
 CALLS = {  # what to do with the module m; each prints True
-    "optim_nb": STEP.format("m", "Adam"),
+    "optim_nb": CASES[0].first_step("m"),
     "optim_nb.tensor": "t = m.Parameter(np.ones(3)); (t * t).sum().backward(); print((t.grad == 2).all())",
     "optim_nb.kernels": "rule = m.fused(lambda g, p: (p - g,)); print(rule(1.0, 3.0) == (2.0,))",
     "optim_nb.batch": "b, p = m.Batch(), np.ones(3); b.look([m.Part(m.whole(lambda g, p: (p - g,)), 1)], [np.ones(3), p]); b.check(); "
@@ -19,9 +18,7 @@ CALLS = {  # what to do with the module m; each prints True
     "optim_nb.plot": "m.use_style(); print(callable(m.trace))",
     "optim_nb.optimizers": "import optim_nb; print(m.SGD is optim_nb.SGD)",
     "optim_nb.lr_scheduler": "import optim_nb; print(m is optim_nb.lr_scheduler and issubclass(m.StepLR, m.LRScheduler))",
-    "optim_nb.optimizers.sgd": "from optim_nb.tensor import Parameter; m.Parameter = Parameter; " + STEP.format("m", "SGD"),
-    "optim_nb.optimizers.adam": "from optim_nb.tensor import Parameter; m.Parameter = Parameter; " + STEP.format("m", "Adam"),
-    "optim_nb.optimizers.adamw": "from optim_nb.tensor import Parameter; m.Parameter = Parameter; " + STEP.format("m", "AdamW"),
+    **{c.cls.__module__: f"from optim_nb.tensor import Parameter; m.Parameter = Parameter; {c.first_step('m')}" for c in CASES},
     "optim_nb.lr_scheduler.base": "print(callable(m.LRScheduler.get_last_lr))",
     "optim_nb.lr_scheduler.step": "import optim_nb; o = optim_nb.SGD([optim_nb.Parameter(np.ones(1))], lr=1.0); o.step(); "
                                   "s = m.StepLR(o, 1); s.step(); print(s.get_last_lr() == [0.1])",
@@ -41,7 +38,7 @@ def test_importing_brings_only_numpy_and_numba():
     assert not loaded & {"matplotlib", "sklearn", "nbdev", "fastcore", "torch", "tqdm", "IPython", "pandas", "sympy", "PIL"}
 
 
-PUBLIC = {"Optimizer", "SGD", "Adam", "AdamW", "Tensor", "Parameter", "no_grad", "enable_grad", "lr_scheduler",
+PUBLIC = {*(c.cls.__name__ for c in CASES), "Optimizer", "Tensor", "Parameter", "no_grad", "enable_grad", "lr_scheduler",
           "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"}
 
 

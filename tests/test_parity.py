@@ -1,6 +1,9 @@
 """optim_nb against trajectories recorded from PyTorch, and against PyTorch itself where it is installed."""
 import ast
+import inspect
+import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from golden.cases import CASES, DTYPES, RECORDED, RESUMED, Case, collect, run, s
 
 import optim_nb
 
+GOLDEN = Path(__file__).with_name("golden")
 USUAL, MOST = 20, 40  # ulps, for 99 % of the elements and for all of them: tests/golden/README.md says why
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -16,10 +20,16 @@ resumable_cases = pytest.mark.parametrize("case", [c for c in CASES if c.resumab
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES)
 
 
-@pytest.fixture(scope="module")
-def golden():
-    with np.load(Path(__file__).with_name("golden") / "trajectories.npz") as data:
+@cache
+def recorded_runs(optimizer: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{optimizer}.npz") as data:
         return dict(data)
+
+
+@pytest.fixture
+def golden(request):
+    """The recorded runs of the case's optimizer."""
+    return recorded_runs(request.getfixturevalue("case").optimizer)
 
 
 def entries(golden: dict, *path: str) -> dict[str, np.ndarray]:
@@ -41,13 +51,13 @@ def torch_state_dict(golden: dict, case: Case, dtype: str) -> dict:
     return {"state": state, "param_groups": ast.literal_eval(str(golden[f"{case.name}/{dtype}/param_groups"]))}
 
 
-def is_close(distances: dict[str, tuple[float, float]]) -> bool:
-    return all(usual <= USUAL and most <= MOST for usual, most in distances.values())
+def is_close(distances: dict[str, tuple[float, float]], tolerance: tuple[float, float] = (USUAL, MOST)) -> bool:
+    return all(usual <= tolerance[0] and most <= tolerance[1] for usual, most in distances.values())
 
 
-def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+def assert_close(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], case: Case, dtype: str) -> None:
     distances = ulps(actual, expected)
-    assert is_close(distances), distances
+    assert is_close(distances, case.tolerance.get(dtype, (USUAL, MOST))), distances
 
 
 def nb_run(case: Case, dtype: str, **options):
@@ -58,7 +68,7 @@ def nb_run(case: Case, dtype: str, **options):
 @all_cases
 def test_replays_torch(case, dtype, golden):
     """Parameters and every buffer of torch's state, under torch's names, present from the same step on."""
-    assert_close(collect(nb_run(case, dtype), dtype), tables(golden, case, dtype))
+    assert_close(collect(nb_run(case, dtype), dtype), tables(golden, case, dtype), case, dtype)
 
 
 @all_dtypes
@@ -71,7 +81,7 @@ def test_continues_from_torchs_state_dict(case, dtype, golden):
     for array, piece in zip(params.values(), np.split(row, np.cumsum([array.size for array in params.values()])[:-1])):
         array[...] = piece.reshape(array.shape)
     resumed = nb_run(case, dtype, resume=(params, torch_state_dict(golden, case, dtype)))
-    assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in recorded.items()})
+    assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in recorded.items()}, case, dtype)
 
 
 @all_dtypes
@@ -81,11 +91,11 @@ def test_continues_from_torchs_state_dict(case, dtype, golden):
     pytest.param(dict(lr=0.05 * (1 + 4e-6)), id="step size 4e-6 off"),
     pytest.param(dict(weight_decay=1e-6), id="a trace of weight decay"),
 ])
-def test_tolerance_notices(slip, dtype, golden):
+def test_tolerance_notices(slip, dtype):
     """Errors of the kind a port makes are beyond the tolerance."""
     case, = (c for c in CASES if c.optimizer == "Adam" and c.options == dict(lr=0.05) and not c.second)
     wrong = replace(case, options=case.options | slip)
-    assert not is_close(ulps(collect(nb_run(wrong, dtype), dtype), tables(golden, case, dtype)))
+    assert not is_close(ulps(collect(nb_run(wrong, dtype), dtype), tables(recorded_runs("Adam"), case, dtype)))
 
 
 @resumable_cases
@@ -102,15 +112,21 @@ def torch():
 
 
 def torch_run(torch, case: Case, dtype: str, **options):
-    return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, foreach=False, fused=False, **options)
+    options = dict(foreach=False, fused=False) | options
+    return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, **options)
 
 
+@pytest.mark.parametrize("path", [{}, dict(foreach=True), dict(fused=True)], ids=["plain", "foreach", "fused"])
 @all_dtypes
 @all_cases
-def test_equals_live_torch(case, dtype, torch):
-    """The same cases, and now all elements of the large parameter."""
-    expected = collect(torch_run(torch, case, dtype), dtype, np.ravel)
-    assert_close(collect(nb_run(case, dtype), dtype, np.ravel), expected)
+def test_equals_live_torch(case, dtype, path, torch):
+    """The same cases, now all elements of the large parameter, and torch's other implementations."""
+    if path.keys() - inspect.signature(getattr(torch.optim, case.optimizer)).parameters.keys():
+        return  # torch has no such implementation of this optimizer
+    fused = "fused" in path  # which writes a strided parameter to the wrong places, and needs groups of their own for SGD
+    skip, separate = ("strided" if fused else ""), fused
+    expected = collect(torch_run(torch, case, dtype, separate=separate, **path), dtype, np.ravel, skip)
+    assert_close(collect(nb_run(case, dtype, separate=separate), dtype, np.ravel, skip), expected, case, dtype)
 
 
 @all_dtypes
@@ -123,4 +139,22 @@ def test_live_torch_continues_from_our_state_dict(case, dtype, torch):
     for state in saved["state"].values():
         state |= {key: torch.tensor(value) for key, value in state.items() if value is not None}
     resumed = torch_run(torch, case, dtype, resume=(buffers["param"], saved))
-    assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in expected.items()})
+    assert_close(collect(resumed, dtype), {key: table[RECORDED.index(RESUMED):] for key, table in expected.items()}, case, dtype)
+
+
+SIGNATURES = json.loads((GOLDEN / "signatures.json").read_text())["optim"]
+
+
+def test_takes_torchs_arguments(optimizer):
+    """Names, order, keyword-only or not, and defaults."""
+    def arguments(cls): return [[p.name, p.kind.name, repr(p.default) if p.default is not p.empty else None]
+                                for p in inspect.signature(cls).parameters.values()]
+    assert arguments(optimizer) == SIGNATURES[optimizer.__name__]
+
+
+def test_every_optimizer_has_golden_runs(optimizer):
+    """A plain run and one that is resumed, recorded."""
+    cases = [c for c in CASES if c.optimizer == optimizer.__name__]
+    assert any(c.resumable for c in cases) and any(not c.resumable for c in cases)
+    assert {key.split("/")[0] for key in recorded_runs(optimizer.__name__)} - {"torch"} == {c.name for c in cases}
+    assert all(c.reason for c in cases if c.tolerance)

@@ -2,6 +2,7 @@
 
 `record.py` runs them through torch, `test_parity.py` through optim_nb.
 """
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ BLOCK = 997  # a large array is stored as every 997th element and the norm of ev
 # gets a gradient. The large one does not divide into blocks, cache lines or vectors.
 SHAPES = {"scalar": (), "empty": (0,), "vector": (7,), "matrix": (5, 3), "strided": (4, 3), "idle": (2,),
           "large": (100_003,)}
+MATRICES = {"wide": (6, 40), "tall": (40, 6), "cube": (2, 3, 4), "square": (8, 8)}  # only in cases that name them
 
 Buffers = dict[str, dict[str, np.ndarray]]  # {buffer: {parameter: array}}; the parameters are the buffer "param"
 
@@ -32,6 +34,9 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     second: dict[str, Any] = field(default_factory=dict)
     resumable: bool = False  # store torch's state dict half-way; such a case has no large parameter
+    params: tuple[str, ...] = tuple(SHAPES)  # names of the parameters, where not all
+    tolerance: dict[str, tuple[float, float]] = field(default_factory=dict)  # by dtype, where not the usual one
+    reason: str = ""  # why another tolerance
 
     @property
     def name(self) -> str:
@@ -40,7 +45,7 @@ class Case:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {k: s for k, s in SHAPES.items() if not (self.resumable and k == "large")}
+        return {k: (SHAPES | MATRICES)[k] for k in self.params if not (self.resumable and k == "large")}
 
 
 momentum = dict(lr=0.05, momentum=0.9)
@@ -101,7 +106,7 @@ def start(name: str, dtype: str) -> np.ndarray:
     Magnitudes are between 1/2 and 1, well above a step: an element no larger than one step would show in full the
     cancellation of a gradient with the weight decay added to it, which no two ways of rounding agree on.
     """
-    noise = uniform((0, list(SHAPES).index(name)), SHAPES[name], dtype)
+    noise = uniform((0, list(SHAPES | MATRICES).index(name)), (SHAPES | MATRICES)[name], dtype)
     values = np.copysign((1 + np.abs(noise)) / 2, noise, out=noise)
     if name != "strided":
         return values
@@ -118,12 +123,12 @@ def gradient(name: str, step: int, dtype: str) -> np.ndarray | None:
     It does not depend on the parameter, so that two runs differ by the optimizer's arithmetic alone. Elements differ
     in size by up to 2^12 and all shrink by half every 8 steps, as gradients do on the way to a minimum.
     """
-    i = list(SHAPES).index(name)
+    i = list(SHAPES | MATRICES).index(name)
     if name == "idle" or (step + i) % 7 == 3:
         return None
     if (step + 2 * i) % 9 == 1:
-        return np.zeros(SHAPES[name], dtype)
-    noise = uniform((step, i), SHAPES[name], dtype)
+        return np.zeros((SHAPES | MATRICES)[name], dtype)
+    noise = uniform((step, i), (SHAPES | MATRICES)[name], dtype)
     exponent = np.arange(noise.size).reshape(noise.shape) % 13 + step // 8
     return np.asarray(np.ldexp(noise, -exponent), dtype)
 
@@ -143,7 +148,9 @@ def run(case: Case, dtype: str, optimizers: ModuleType, parameter: Callable, ten
     groups = [{"params": params[:half]}, {"params": params[half:], **case.second}] if case.second else params
     if separate:
         groups = [{"params": [p], **(case.second if i >= half else {})} for i, p in enumerate(params)]
-    optimizer = getattr(optimizers, case.optimizer)(groups, **case.options, **flags)
+    cls = getattr(optimizers, case.optimizer)
+    flags = {name: flag for name, flag in flags.items() if name in inspect.signature(cls).parameters}
+    optimizer = cls(groups, **case.options, **flags)
     if state_dict:
         optimizer.load_state_dict(state_dict)
     for step in range(RESUMED if resume else 0, STEPS + 1):

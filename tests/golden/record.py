@@ -1,10 +1,12 @@
 """Record the reference trajectories with torch's plain loop, or report how far other implementations are from it.
 
-    python tests/golden/record.py            # writes trajectories.npz
-    python tests/golden/record.py --report   # prints the table of README.md
+    python tests/golden/record.py [OPTIMIZER …]            # writes OPTIMIZER.npz, of all without arguments, and signatures.json
+    python tests/golden/record.py --report [OPTIMIZER …]   # prints the table of README.md
 
 Needs torch and optim_nb in one environment.
 """
+import inspect
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -15,6 +17,9 @@ import torch
 from cases import CASES, DTYPES, RESUMED, Case, collect, run, ulps
 
 import optim_nb
+
+FOLDER = Path(__file__).parent
+
 
 def torch_run(case: Case, dtype: str, foreach: bool = False, fused: bool = False, **options: bool) -> Iterator:
     return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, foreach=foreach, fused=fused, **options)
@@ -34,24 +39,36 @@ def state_dict_arrays(state_dict: dict) -> dict[str, np.ndarray]:
     return {**states, "param_groups": np.array(repr(state_dict["param_groups"]))}
 
 
-def record(path: Path) -> None:
-    """Write the tables of all cases, and torch's state dict half-way through those that are to be resumed."""
+def record(optimizer: str) -> None:
+    """Write the tables of an optimizer's cases, and torch's state dict half-way through those that are to be resumed."""
+    path = FOLDER / f"{optimizer}.npz"
     data = {"torch": np.array(torch.__version__.split("+")[0])}
-    for case in CASES:
+    for case in (c for c in CASES if c.optimizer == optimizer):
         for dtype in DTYPES:
             prefix = f"{case.name}/{dtype}"
             data |= {f"{prefix}/{key}": table for key, table in collect(torch_run(case, dtype), dtype).items()}
             if case.resumable:
-                optimizer = next(optimizer for step, _, optimizer in torch_run(case, dtype) if step == RESUMED)
-                data |= {f"{prefix}/{k}": v for k, v in state_dict_arrays(optimizer.state_dict()).items()}
+                half_way = next(optimizer for step, _, optimizer in torch_run(case, dtype) if step == RESUMED)
+                data |= {f"{prefix}/{k}": v for k, v in state_dict_arrays(half_way.state_dict()).items()}
     np.savez_compressed(path, **data)
     print(f"{path.name}: {len(data)} arrays, {path.stat().st_size / 1e6:.2f} MB, torch {data['torch']}")
 
 
-def report() -> None:
+def record_signatures() -> None:
+    """Write the arguments of torch's optimizers and schedulers: name, kind, default as text."""
+    def arguments(cls): return [[p.name, p.kind.name, repr(p.default) if p.default is not p.empty else None]
+                                for p in inspect.signature(cls).parameters.values()]
+    found = {}
+    for module in (torch.optim, torch.optim.lr_scheduler, torch.optim.swa_utils):
+        classes = {name: cls for name, cls in vars(module).items() if name in module.__all__ and isinstance(cls, type)}
+        found[module.__name__.removeprefix("torch.")] = {name: arguments(cls) for name, cls in sorted(classes.items())}
+    (FOLDER / "signatures.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def report(optimizers: set[str]) -> None:
     """Print how far the other implementations are from torch's plain loop, the worst over the cases, as ulps."""
     worst: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
-    for case in CASES:
+    for case in (c for c in CASES if c.optimizer in optimizers):
         for dtype in DTYPES:
             plain = collect(torch_run(case, dtype), dtype, np.ravel, skip="strided")
             for name, other in OTHERS.items():
@@ -65,4 +82,10 @@ def report() -> None:
 
 
 if __name__ == "__main__":
-    report() if "--report" in sys.argv[1:] else record(Path(__file__).with_name("trajectories.npz"))
+    wanted = {a for a in sys.argv[1:] if not a.startswith("-")} or {c.optimizer for c in CASES}
+    if "--report" in sys.argv[1:]:
+        report(wanted)
+    else:
+        record_signatures()
+        for name in sorted(wanted):
+            record(name)
