@@ -6,7 +6,7 @@
 __all__ = ['required', 'RANGES', 'Range', 'Hyperparameter', 'hyperparameters', 'check_ranges', 'as_groups', 'param_name',
            'complete_group', 'check_beside', 'RemovableHandle', 'register_optimizer_step_pre_hook',
            'register_optimizer_step_post_hook', 'with_hooks', 'copied', 'cast_state', 'saved_groups', 'buffer_shapes',
-           'GroupPart', 'new_buffers', 'gather', 'gather_one_by_one', 'is_absent', 'enter', 'Optimizer']
+           'GroupPart', 'new_buffers', 'gather', 'gather_one_by_one', 'fill', 'is_absent', 'enter', 'Optimizer']
 
 # %% ../nbs/03_optimizer.ipynb #f4191b22
 from collections import OrderedDict, defaultdict
@@ -15,11 +15,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache, wraps
 import inspect
-from itertools import chain, repeat
+from itertools import chain, cycle, repeat
 from operator import attrgetter, is_, itemgetter
 import threading
 from typing import Any, get_type_hints
 import warnings
+from weakref import proxy
 
 import numpy as np
 
@@ -468,14 +469,16 @@ _AFTER_ONE = [1]  # where no steps are counted, those after the first are alike
 class GroupPart(Part):
     """Which parameters of a group one rule updates in this step, and their state.
 
-    `k` is the group's number; `buffers` and `storages` are those of the optimizer."""
-    def __init__(self, k: int, rule: Any, buffers: Any, storages: dict):
-        super().__init__(rule, 0, tuple(buffers), tuple(map(storages.get, buffers)))
+    `owner` is the optimizer, `k` the group's number."""
+    def __init__(self, owner: Any, k: int, rule: Any, buffers: Any):
+        super().__init__(rule, 0, tuple(buffers), tuple(map(owner.storages.get, buffers)))
         self.k, self.buffers, self.readers = k, buffers, [*map(itemgetter, buffers)]
+        self.owner, self.carries = proxy(owner), owner.carries
         self.group: dict = {}
         self.params = self.states = ()
         self.pending = ()  # (parameter, key, value) to enter in the state after the step
         self.steps: list[int] = []  # how many each parameter has taken
+        self.carried: list = []  # the numbers that each carries, as a tuple; then as a dict
 
     def name(self, i: int) -> str:
         "What to call parameter number `i` in an error."
@@ -542,6 +545,9 @@ def gather(
         try:
             for read in part.readers: arrays += map(read, states)
             if tracks_step: part.steps = [*map(_step, states)]
+            if part.carries:
+                carried = (map(itemgetter(c), states) for c in part.carries)
+                part.carried = [*zip(*carried)]
         except (KeyError, TypeError):
             return gather_one_by_one(part, params, state, tracks_step)
     return arrays
@@ -566,7 +572,8 @@ def gather_one_by_one(
         Does it keep a step count?
     """
     part.params = params = [p for p in dict.fromkeys(params) if p.grad is not None]
-    part.pending, part.steps, part.count, rows = [], [], len(params), []
+    part.pending, part.steps, part.carried = [], [], []
+    part.count, rows = len(params), []
     part.states = [*map(state.get, params)]
     for i, p in enumerate(params):
         own = part.states[i]
@@ -579,6 +586,7 @@ def gather_one_by_one(
         else:
             part.pending.append((p, "step", 0))
             part.steps.append(0)
+        if part.carries: part.carried.append(_carried(part, own))
     return [a for column in zip(*rows) for a in column]
 
 def _make(part, i, lacking):
@@ -591,8 +599,35 @@ def _make(part, i, lacking):
     if any(part.storages):
         storages = {b: s for b, s in zip(part.labels, part.storages) if s}
     made = new_buffers(a, shapes, storages)
-    for b in lacking: part.pending.append((p, b, made[b]))
+    initial = part.owner.initial(part.group)
+    for b in lacking:
+        if start := initial.get(b): fill(made[b], start, storages.get(b))
+        part.pending.append((p, b, made[b]))
     return made
+
+def fill(
+    a: np.ndarray, # A new buffer
+    value: float, # What each of its elements is to be, and each part of a complex one
+    storage: Storage | None, # How the buffer is kept, where not as floats
+) -> None:
+    """Give a buffer its first value.
+
+    Parameters
+    ----------
+    a : np.ndarray
+        A new buffer
+    value : float
+        What each of its elements is to be, and each part of a complex one
+    storage : Storage | None
+        How the buffer is kept, where not as floats
+    """
+    if np.iscomplexobj(a): a.real[...] = a.imag[...] = value
+    else: a[...] = storage.encode(np.float32(value)) if storage else value
+
+def _carried(part, own):
+    "The numbers that a state carries, or those that it starts with."
+    if not all(c in own for c in part.carries): own = part.owner.initial(part.group) | own
+    return tuple(float(own.get(c, 0)) for c in part.carries)
 
 def is_absent(part: GroupPart) -> bool:
     "Has a parameter no gradient, or does the part hold one twice, or a state of None?"
@@ -620,9 +655,11 @@ def enter(
     states = part.states
     if part.pending:
         for p, key, value in part.pending: state[p][key] = value
-        states = map(state.get, part.params)
+        states = [*map(state.get, part.params)]
     if tracks_step:
         for s, t in zip(states, part.steps): s["step"] = t + 1
+    if part.carries:
+        for s, numbers in zip(states, part.carried): s.update(numbers)
     part.params = part.states = part.pending = ()
 
 # %% ../nbs/03_optimizer.ipynb #d393c890
@@ -646,6 +683,7 @@ class Optimizer:
     buffers: Any = ()  # names in `state` of the arrays that the rule takes after g and p
     storages: dict[str, Storage] = {}  # buffers that are not kept as floats
     tracks_step: bool = True  # keep the number of steps in state["step"]?
+    carries: tuple[str, ...] = ()  # names in `state` of numbers that `carry` moves on
     defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Any, dict[str, Any]]
@@ -687,6 +725,7 @@ class Optimizer:
     def coefficients(self,
         group: dict, # Hyperparameters
         t: int, # Number of this step, from 1; without `tracks_step`, 1 and then always 2
+        **carried: float, # The numbers that the class `carries`, from before the step
     ) -> dict[str, Any]: # Name to value of the rule's coefficients
         """The rule's coefficients for step `t`, in double precision.
 
@@ -698,6 +737,8 @@ class Optimizer:
             Hyperparameters
         t : int
             Number of this step, from 1; without `tracks_step`, 1 and then always 2
+        **carried : float
+            The numbers that the class `carries`, from before the step
 
         Returns
         -------
@@ -706,6 +747,14 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how its rule's "
                                   "coefficients follow from a group")
+
+    def carry(self, group: dict, t: int, **carried: float) -> dict[str, float]:
+        "The numbers that the class `carries`, as they are after step `t`."
+        return {}
+
+    def initial(self, group: dict) -> dict[str, float]:
+        "First values of buffers, and of numbers carried, that do not start at 0."
+        return {}
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
         """Weight decay of a `group`, before the rule: g becomes g + l2·p, p becomes keep·p.
@@ -788,10 +837,10 @@ class Optimizer:
         for part in parts:
             group, steps = part.group, part.steps
             t = steps[0]
-            if steps.count(t) == len(steps):
+            if not part.carries and steps.count(t) == len(steps):
                 batch.set(k, self.coefficients(group, t + 1), self.decay(group),
                           group.get("maximize"))
-            else: self._set_each(k, group, steps)
+            else: self._set_each(k, part)
             k += 1
         if parts: batch.run()
         for part in parts: enter(part, self.state, self.tracks_step)
@@ -805,7 +854,7 @@ class Optimizer:
                 part = known[n] if n < len(known) else None
                 if (part is None or part.rule is not rule or part.k != k
                         or part.buffers != buffers):
-                    part = GroupPart(k, rule, buffers, self.storages)
+                    part = GroupPart(self, k, rule, buffers)
                     known[n:] = [part]
                 part.group = group
                 n += 1
@@ -815,12 +864,22 @@ class Optimizer:
             k += 1
         return parts, arrays
 
-    def _set_each(self, k, group, steps):
-        "The coefficients where the parameters of a part have not all taken as many steps."
-        number = {t: n for n, t in enumerate(dict.fromkeys(steps))}
-        named = [self.coefficients(group, t + 1) for t in number]
-        self._batch.set_each(k, named, [*map(number.get, steps)], self.decay(group),
-                             group.get("maximize"))
+    def _set_each(self, k, part):
+        "The coefficients where parameters differ in steps taken, or carry numbers."
+        group, carries, steps = part.group, part.carries, part.steps
+        if not carries: keys = [(t,) for t in steps]
+        else: keys = [(t, *numbers) for t, numbers in zip(cycle(steps), part.carried)]
+        named, moved, number = [], [], {key: n for n, key in enumerate(dict.fromkeys(keys))}
+        for t, *numbers in number:
+            carried = dict(zip(carries, numbers))
+            named.append(self.coefficients(group, t + 1, **carried))
+            moved.append(self.carry(group, t + 1, **carried) if carries else {})
+        which = [*map(number.get, keys)]
+        if carries: part.carried = [*map(moved.__getitem__, which)]
+        if len(named) == 1:
+            self._batch.set(k, named[0], self.decay(group), group.get("maximize"))
+        else:
+            self._batch.set_each(k, named, which, self.decay(group), group.get("maximize"))
 
     def zero_grad(self,
         set_to_none: bool = True, # Drop the arrays instead of filling them with zeros?
@@ -884,8 +943,9 @@ class Optimizer:
                 continue
             p, name, buffers = kept[n]
             shapes = buffer_shapes(buffers, p.data.shape)
-            state[p] = {key: cast_state(key, v, p.data, shapes.get(key),
-                                        self.storages.get(key), name)
+            state[p] = {key: float(v) if key in self.carries else
+                        cast_state(key, v, p.data, shapes.get(key),
+                                   self.storages.get(key), name)
                         for key, v in entries.items()}
         return state
 
