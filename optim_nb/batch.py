@@ -22,6 +22,7 @@ import numpy as np
 
 from .kernels import (ARRAYS, JIT, KIND, SETTING, SIZE, Fused, compiled, float16,
                              prepare)
+from .tensor import SparseGrad
 if JIT:
     import numba
     from llvmlite import ir
@@ -136,7 +137,7 @@ def check_gradient(
     name : str, default 'parameter'
         What to call the parameter in an error
     """
-    if not isinstance(g, np.ndarray):
+    if not isinstance(g, np.ndarray | SparseGrad):
         raise TypeError(f"{name}: its grad must be a NumPy array, got {type(g).__name__}")
     if g.shape != p.shape:
         raise RuntimeError(f"{name}: grad has shape {g.shape}, but the parameter has shape "
@@ -359,6 +360,10 @@ def _plain_row(row, formats):
     return p.size * int(_reals[p.dtype.num]), itemsize, addresses
 
 # %% ../nbs/02_batch.ipynb #bc3d9c64
+def _arrays(row):
+    "The arrays of a row that has a sparse gradient: its values are one."
+    return row[0].values if isinstance(row[0], SparseGrad) else row[0], *row[1:]
+
 def _span(a):
     "First address of `a` and the one after its last."
     if a.flags.c_contiguous: return (start := a.ctypes.data), start + a.nbytes
@@ -418,6 +423,13 @@ def is_fortran(
         A parameter
     """
     return p.flags.f_contiguous and not p.flags.c_contiguous
+
+def _touched(part, i, row):
+    "Which rows of its arrays a step changes, and the arrays with these rows alone."
+    g = row[0]
+    if not isinstance(g, SparseGrad): return ..., row
+    if part.touched(i) == "all": return ..., (g.to_dense(), *row[1:])
+    return g.indices, (g.values, *(np.take(a, g.indices, axis=0) for a in row[1:]))
 
 def _stand_ins(row, storages):
     "The arrays of a checked row as a kernel can take them, each a copy where it must be."
@@ -515,6 +527,12 @@ class Part:
         name = self.name(i)
         return f"{self.labels[column - 2]} of {name}" if column > 1 else name
 
+    def touched(self, i: int) -> str:
+        """What the rule updates where gradient `i` is sparse: "rows" or "all".
+
+        "rows", those in the gradient, is right if a gradient of 0 leaves all as it is."""
+        return "all"
+
     def check(self,
         i: int, # Number of a parameter
         row: tuple, # Its arrays (g, p, *buffers)
@@ -531,6 +549,7 @@ class Part:
         g, p, *buffers = row
         check_parameter(p, self.name(i))
         check_gradient(g, p, self.name(i))
+        if isinstance(g, SparseGrad): self.touched(i)
         for c, (buffer, storage) in enumerate(zip(buffers, self.storages), 2):
             if self.names is None: check_written(buffer, self.label(i, c))
             else: _check_buffer(buffer, p, storage, self.label(i, c))
@@ -675,7 +694,7 @@ class Batch:
 
     def _enter_spans(self, k, i, r, row):
         first = self.segments[k, WRITES] + i * (len(row) - 1)
-        self.spans[[r, *range(first, first + len(row) - 1)], :2] = [*map(_span, row)]
+        self.spans[[r, *range(first, first + len(row) - 1)], :2] = [*map(_span, _arrays(row))]
 
     def _rows(self):
         "Part's number, part, number in it, row of the table, arrays of each parameter."
@@ -699,15 +718,17 @@ class Batch:
             else: plain[r] = self._let_stand_in(k, part, i, r, row)
         if self._see_if_apart() == MIXED: return
         def name(r, column): return rows[r][1].label(rows[r][2], column)
-        for r in aliased_gradients([row for *_, row in rows], name):
+        for r in aliased_gradients([_arrays(row) for *_, row in rows], name):
             self.held.append(plain.get(r, rows[r][-1])[0].copy(order="K"))
             self.table[r, ARRAYS] = self.held[-1].ctypes.data
 
     def _let_stand_in(self, k, part, i, r, row):
         "Point a row of the table at arrays that a kernel can take; note what to copy back."
-        plain, p = _stand_ins(row, part.storages), row[1]
-        own = [a.T for a in row] if is_fortran(p) else row
-        self.copies += [(a, b) for a, b in zip(own[1:], plain[1:])
+        where, some = _touched(part, i, row)
+        plain = _stand_ins(some, part.storages)
+        own, p = (row if some[1] is not row[1] or not is_fortran(row[1])
+                  else (None, *(a.T for a in row[1:]))), some[1]
+        self.copies += [(a, where, b) for a, b in zip(own[1:], plain[1:])
                         if a.ctypes.data != b.ctypes.data]
         self.held += plain
         number = plain[1].dtype.num
@@ -809,8 +830,7 @@ class Batch:
                 self._run_part(part, counts)
         if not self.copies and not made: return
         with np.errstate(all="ignore"):
-            for a, b in self.copies: np.copyto(a, b, casting="same_kind")
-            for a, new in made: np.copyto(a, new, casting="unsafe")
+            for a, where, new in (*self.copies, *made): a[where] = new
 
     def _run_part(self, part, counts):
         "The loops of a part: one for each kind of its rows, on one thread or on all."
@@ -834,24 +854,27 @@ class Batch:
         "Let go of all arrays."
         self.parts = self.arrays = ()
         self.held: list = []  # copies that the kernels work on
-        self.copies: list = []  # pairs (array, copy) to be written back
+        self.copies: list = []  # (array, where, copy) to be written back
         self.settings: dict = {}  # number → (coefficients, decay, maximize)
 
     def _made(self):
-        "Pairs (array, new value) for every row that its rule computes on arrays."
+        "(array, where, new values) for every row that its rule computes on arrays."
         made = []
         with np.errstate(all="ignore"):
             for k, part, i, r, row in self._rows():
                 if part.names is not None and JIT: continue
                 make = self._apply_whole if part.names is None else self._apply
-                made += make(part, row, *self.settings[self.table[r, SETTING]])
+                where, some = _touched(part, i, row)
+                new = make(part, some, *self.settings[self.table[r, SETTING]])
+                own = row[1:] if part.names is None else map(_as_real, row[1:])
+                made += ((a, where, b) for a, b in zip(own, new))
         return made
 
     def _apply_whole(self, part, row, coefficients, decay, maximize):
         g, p, *buffers = row
         if p.dtype == np.float16: g, p = g.astype(np.float32), p.astype(np.float32)
         g, p = prepare(g, p, -1 if maximize else 1, *decay)
-        return zip(row[1:], part.rule(g, p, *buffers, **coefficients))
+        return part.rule(g, p, *buffers, **coefficients)
 
     def _apply(self, part, row, coefficients, decay, maximize):
         real = compute_dtype(row[1].dtype)
@@ -860,8 +883,7 @@ class Batch:
         g, p = prepare(g, p, real.type(-1 if maximize else 1), *map(real.type, decay))
         values = (real.type(coefficients[c]) for c in part.names)
         new = part.rule(g, p, *buffers, *values)
-        new = (s.encode(a) if s else a for a, s in zip(new, part.plain[1:]))
-        return [(_as_real(a), b) for a, b in zip(row[1:], new)]
+        return [s.encode(a) if s else a for a, s in zip(new, part.plain[1:])]
 
     def _check_new(self):
         "Without kernels NumPy guards the memory: no array is checked in full twice."
@@ -882,4 +904,4 @@ class Batch:
         if any(known.get(p) is not seen for p, seen in self._seen.items()):
             rows = [*self._rows()]
             def name(r, column): return rows[r][1].label(rows[r][2], column)
-            aliased_gradients([row for *_, row in rows], name)
+            aliased_gradients([_arrays(row) for *_, row in rows], name)

@@ -6,7 +6,8 @@
 __all__ = ['required', 'RANGES', 'Range', 'Hyperparameter', 'hyperparameters', 'check_ranges', 'as_groups', 'param_name',
            'complete_group', 'check_beside', 'RemovableHandle', 'register_optimizer_step_pre_hook',
            'register_optimizer_step_post_hook', 'with_hooks', 'copied', 'cast_state', 'saved_groups', 'buffer_shapes',
-           'GroupPart', 'new_buffers', 'gather', 'gather_one_by_one', 'fill', 'is_absent', 'enter', 'Optimizer']
+           'GroupPart', 'new_buffers', 'gather', 'gather_one_by_one', 'fill', 'is_absent', 'refuse_dense', 'enter',
+           'Optimizer']
 
 # %% ../nbs/03_optimizer.ipynb #f4191b22
 from collections import OrderedDict, defaultdict
@@ -26,7 +27,7 @@ import numpy as np
 
 from .batch import Batch, Part, check_parameter, is_fortran, state_dtype
 from .kernels import JIT, Storage
-from .tensor import Parameter, Tensor, enable_grad
+from .tensor import Parameter, SparseGrad, Tensor, enable_grad
 
 # %% ../nbs/03_optimizer.ipynb #223e3477
 class _Required:
@@ -469,7 +470,7 @@ _AFTER_ONE = [1]  # where no steps are counted, those after the first are alike
 class GroupPart(Part):
     """Which parameters of a group one rule updates in this step, and their state.
 
-    `owner` is the optimizer, `k` the group's number."""
+    `owner` is the optimizer, `k` the group's number, `buffers` are those of the `rule`."""
     def __init__(self, owner: Any, k: int, rule: Any, buffers: Any):
         super().__init__(rule, 0, tuple(buffers), tuple(map(owner.storages.get, buffers)))
         self.k, self.buffers, self.readers = k, buffers, [*map(itemgetter, buffers)]
@@ -484,6 +485,10 @@ class GroupPart(Part):
         "What to call parameter number `i` in an error."
         place = next(n for n, q in enumerate(self.group["params"]) if q is self.params[i])
         return param_name(self.group, self.k, place)
+
+    def touched(self, i: int) -> str:
+        "What the rule updates where gradient `i` is sparse, as the optimizer says."
+        return self.owner.sparse(self.group)
 
 # %% ../nbs/03_optimizer.ipynb #e763a4f5
 def new_buffers(
@@ -636,6 +641,22 @@ def is_absent(part: GroupPart) -> bool:
     if any(map(is_, map(_grad, part.params), repeat(None))): return True
     return any(any(map(is_, map(read, part.states), repeat(None))) for read in part.readers)
 
+def refuse_dense(
+    parts: list[GroupPart], # Of a step
+    message: str, # What to say
+) -> None:
+    """Raise RuntimeError unless every gradient is sparse.
+
+    Parameters
+    ----------
+    parts : list[GroupPart]
+        Of a step
+    message : str
+        What to say
+    """
+    for p in chain.from_iterable(part.params for part in parts):
+        if not isinstance(p.grad, SparseGrad | type(None)): raise RuntimeError(message)
+
 def enter(
     part: GroupPart, # A part that has taken its step
     state: dict, # The optimizer's
@@ -684,6 +705,7 @@ class Optimizer:
     storages: dict[str, Storage] = {}  # buffers that are not kept as floats
     tracks_step: bool = True  # keep the number of steps in state["step"]?
     carries: tuple[str, ...] = ()  # names in `state` of numbers that `carry` moves on
+    refuses_dense: str = ""  # what to say to a gradient that is not a `SparseGrad`
     defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Any, dict[str, Any]]
@@ -749,12 +771,18 @@ class Optimizer:
                                   "coefficients follow from a group")
 
     def carry(self, group: dict, t: int, **carried: float) -> dict[str, float]:
-        "The numbers that the class `carries`, as they are after step `t`."
+        "What was `carried` into step `t` of a `group`, as it is afterwards."
         return {}
 
     def initial(self, group: dict) -> dict[str, float]:
-        "First values of buffers, and of numbers carried, that do not start at 0."
+        "First values in a `group` of what does not start at 0: buffers, numbers carried."
         return {}
+
+    def sparse(self, group: dict) -> str:
+        """What a `SparseGrad` in this `group` changes: "rows", those in it, or "all".
+
+        Raises RuntimeError where sparse gradients are refused, as in the base class."""
+        raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
         """Weight decay of a `group`, before the rule: g becomes g + l2·p, p becomes keep·p.
@@ -829,6 +857,7 @@ class Optimizer:
         "Gather all arrays, look at them, set the coefficients, run, enter the state."
         batch = self._batch
         parts, arrays = self._gather(self._one_by_one)
+        if self.refuses_dense: refuse_dense(parts, self.refuses_dense)
         if parts and batch.look(parts, arrays):
             if not self._one_by_one and any(map(is_absent, parts)):
                 parts, arrays = self._gather(True)
@@ -894,6 +923,8 @@ class Optimizer:
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             if p.grad is None: continue
             if set_to_none: p.grad = None
+            elif isinstance(p.grad, SparseGrad):
+                p.grad = SparseGrad([], p.grad.values[:0], p.grad.shape)
             else: p.grad[...] = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Operand', 'Axis', 'Tensor', 'Parameter', 'is_grad_enabled', 'grad_mode', 'no_grad', 'enable_grad', 'op',
+__all__ = ['Operand', 'Axis', 'Tensor', 'Parameter', 'SparseGrad', 'is_grad_enabled', 'grad_mode', 'no_grad', 'enable_grad', 'op',
            'unbroadcast', 'add', 'sub', 'mul', 'div', 'neg', 'exp', 'log', 'sqrt', 'tanh', 'sigmoid', 'relu', 'clip',
-           'where', 'mean', 'reshape', 'transpose', 'permute', 'matmul', 'gather', 'stack', 'concatenate',
+           'where', 'mean', 'reshape', 'transpose', 'permute', 'matmul', 'gather', 'embedding', 'stack', 'concatenate',
            'log_softmax', 'nll_loss', 'cross_entropy']
 
 # %% ../nbs/00_tensor.ipynb #a110f4d8
@@ -274,11 +274,80 @@ def _checked_flag(value, t):
                            "require differentiation use var_no_grad = var.detach().")
     return bool(value)
 
+# %% ../nbs/00_tensor.ipynb #sparse02
+class SparseGrad:
+    """A gradient that is zero but for some of its rows.
+
+    Raises IndexError or ValueError where indices, values and shape do not fit together.
+
+    Parameters
+    ----------
+    indices : object
+        which rows, (k,) integers; one named twice counts twice
+    values : object
+        these rows, (k, …)
+    shape : tuple[int, ...]
+        of the whole gradient, (rows, …)
+    """
+    __slots__ = 'indices', 'values', 'shape'
+    __array_ufunc__ = None  # array + sparse is left to __radd__
+
+    def __init__(self,
+        indices: object,         # which rows, (k,) integers; one named twice counts twice
+        values: object,          # these rows, (k, …)
+        shape: tuple[int, ...],  # of the whole gradient, (rows, …)
+    ) -> None:
+        where, values = np.asarray(_unwrap(indices)), np.asarray(_unwrap(values))
+        shape = tuple(shape)
+        if where.ndim != 1 or where.size and where.dtype.kind not in 'iu':
+            raise ValueError('indices must be one-dimensional integers, got shape '
+                             f'{where.shape} of {where.dtype}')
+        if not shape or values.shape != (where.size, *shape[1:]):
+            raise ValueError(f'values have shape {values.shape}; {where.size} rows of '
+                             f'{shape} need {(where.size, *shape[1:])}')
+        for bad in where[(where < 0) | (where >= shape[0])]:
+            raise IndexError(f'row {bad} is out of bounds for {shape[0]} rows')
+        order = np.argsort(where, kind='stable')
+        where, values, self.shape = where[order].astype(np.intp), values[order], shape
+        first = np.flatnonzero(np.diff(where, prepend=-1))
+        if len(first) < len(where):
+            where, values = where[first], np.add.reduceat(values, first, dtype=values.dtype)
+        where.flags.writeable = False
+        self.indices, self.values = where, values
+
+    @property
+    def dtype(self) -> np.dtype: return self.values.dtype
+    @property
+    def nbytes(self) -> int: return self.indices.nbytes + self.values.nbytes
+    def to_dense(self) -> np.ndarray:
+        "The whole gradient as an array."
+        out = np.zeros(self.shape, self.dtype)
+        out[self.indices] = self.values
+        return out
+
+    def __add__(self, other):
+        if not isinstance(other, SparseGrad):
+            out = np.array(other, np.result_type(other, self.dtype))
+            out[self.indices] += self.values
+            return out
+        if self.shape != other.shape:
+            raise ValueError(f'gradients of shapes {self.shape} and {other.shape}')
+        return SparseGrad(np.concatenate([self.indices, other.indices]),
+                          np.concatenate([self.values, other.values]), self.shape)
+    __radd__ = __add__
+    def __mul__(self, factor: float) -> 'SparseGrad':
+        return SparseGrad(self.indices, self.values * factor, self.shape)
+    __rmul__ = __mul__
+    def __array__(self, dtype=None, copy=None): return self.to_dense().astype(dtype or self.dtype)
+    def __reduce__(self): return SparseGrad, (self.indices, self.values, self.shape)
+    def __repr__(self):
+        return f'SparseGrad({len(self.indices)} of {self.shape[0]} rows, shape={self.shape})'
+
 # %% ../nbs/00_tensor.ipynb #c22ce1f9
 def _checked_grad(value, t):
     if isinstance(value, np.generic): value = np.asarray(value)  # of 0-d arithmetic
     if value is None: return None
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray | SparseGrad):
         raise TypeError("assigned grad expected to be an ndarray or None but got grad of "
                         f"type {type(value).__name__}")
     if value.shape != t.shape:
@@ -431,10 +500,13 @@ def _seed(out, gradient):
 # %% ../nbs/00_tensor.ipynb #9f9cdcba
 def _accumulate(leaf, g):
     "Add `g` to the leaf's gradient: first into a fresh array, laid out as the leaf is."
-    if leaf._grad is None:
-        leaf._grad = np.empty_like(leaf._data)
-        leaf._grad[...] = g
-    else: leaf._grad += g
+    if isinstance(g, SparseGrad):
+        if isinstance(leaf._grad, np.ndarray): leaf._grad[g.indices] += g.values
+        else: leaf._grad = g if leaf._grad is None else leaf._grad + g
+    elif isinstance(leaf._grad, np.ndarray): leaf._grad += g
+    else:
+        start, leaf._grad = leaf._grad, np.empty_like(leaf._data)
+        leaf._grad[...] = g if start is None else g + start
 
 def _backward(root, gradient):
     "Walk the tape from `root`, handing each Tensor's gradient to its inputs."
@@ -444,8 +516,11 @@ def _backward(root, gradient):
         if t.is_leaf:
             _accumulate(t, g)
             continue
+        if isinstance(g, SparseGrad): g = g.to_dense()
         for parent, vjp in t._edges:
-            d = unbroadcast(np.asarray(vjp(g), parent.dtype), parent.shape)
+            d = vjp(g)
+            if not isinstance(d, SparseGrad):
+                d = unbroadcast(np.asarray(d, parent.dtype), parent.shape)
             grads[parent] = grads[parent] + d if parent in grads else d
         t._edges = None
 
@@ -651,6 +726,44 @@ def gather(
     grid = list(np.indices(index.shape, sparse=True))
     grid[axis] = index
     return x[tuple(grid)]
+
+# %% ../nbs/00_tensor.ipynb #sparse03
+@op
+def _rows(index, x, sparse):
+    "`x[index]`, for an integer `index`"
+    def vjp(g):
+        rows = index.reshape(-1), g.reshape(-1, *x.shape[1:])
+        out = SparseGrad(*rows, x.shape)
+        return out if sparse else out.to_dense()
+    return x[index], None, vjp
+
+def embedding(
+    input: object,       # integers of any shape
+    weight: Tensor,      # a row for each of them to choose from, (rows, …)
+    sparse: bool=False,  # is the gradient a `SparseGrad`, of the rows chosen?
+) -> Tensor:             # shape of `input`, then that of a row
+    """The rows of `weight` with these numbers; IndexError or TypeError where there are none.
+
+    Parameters
+    ----------
+    input : object
+        integers of any shape
+    weight : Tensor
+        a row for each of them to choose from, (rows, …)
+    sparse : bool, default False
+        is the gradient a `SparseGrad`, of the rows chosen?
+
+    Returns
+    -------
+    Tensor
+        shape of `input`, then that of a row
+    """
+    index = np.asarray(_unwrap(input))
+    if index.dtype.kind not in 'iu':
+        raise TypeError(f'embedding needs integers, got {index.dtype}')
+    for bad in index[(index < 0) | (index >= weight.shape[0])].flat:
+        raise IndexError(f'index {bad} is out of range for {weight.shape[0]} rows')
+    return _rows(index, weight, sparse)
 
 # %% ../nbs/00_tensor.ipynb #05adbe1f
 @op

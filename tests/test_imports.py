@@ -38,7 +38,7 @@ def test_importing_brings_only_numpy_and_numba():
     assert not loaded & {"matplotlib", "sklearn", "nbdev", "fastcore", "torch", "tqdm", "IPython", "pandas", "sympy", "PIL"}
 
 
-PUBLIC = {*(c.cls.__name__ for c in CASES), "Optimizer", "Tensor", "Parameter", "no_grad", "enable_grad", "lr_scheduler",
+PUBLIC = {*(c.cls.__name__ for c in CASES), "Optimizer", "SparseGrad", "Tensor", "Parameter", "no_grad", "enable_grad", "lr_scheduler",
           "register_optimizer_step_pre_hook", "register_optimizer_step_post_hook"}
 
 

@@ -181,3 +181,9 @@ def test_the_same_tests_pass_without_numba(how, suite):
     args = ["-x", "-p", "no:cacheprovider", "-k", "not memory and not forked", *(f"tests/test_{name}.py" for name in suite)]
     python(f"{block}import sys, pytest; from optim_nb import kernels; assert not kernels.JIT; sys.exit(pytest.main({args}))", ROOT,
            timeout=300, NUMBA_DISABLE_JIT="1" if how == "switched off" else "0")
+
+
+def test_a_lambda_can_be_a_rule():
+    source = kernels.fused(lambda g, p: (p - g,)).source()
+    compile(source, "rule", "exec")
+    assert source.startswith("def lambda_")

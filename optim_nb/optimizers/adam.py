@@ -77,6 +77,11 @@ class Adam(Optimizer):
         if not group["amsgrad"]: return adam_rule, ("exp_avg", "exp_avg_sq")
         return amsgrad_rule, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
+    def sparse(self, group: dict) -> str:
+        "Raises RuntimeError for every `group`: a gradient of 0 moves rows as well."
+        raise RuntimeError("Adam does not support sparse gradients, please consider "
+                           "SparseAdam instead")
+
     def decay(self, group: dict) -> tuple:
         "The weight decay of a `group`: in the gradient, or of the parameter."
         lr, weight_decay = group["lr"], group["weight_decay"]

@@ -85,6 +85,10 @@ class SGD(Optimizer):
         if not group["momentum"]: return sgd_rule, ()
         return momentum_rule, ("momentum_buffer",)
 
+    def sparse(self, group: dict) -> str:
+        "Which rows of a `group` move: those with gradients, unless a gradient of 0 moves too."
+        return "all" if group["momentum"] or group["weight_decay"] else "rows"
+
     def decay(self, group: dict) -> tuple:
         "The weight decay of a `group` joins the gradient."
         return group["weight_decay"], 1
