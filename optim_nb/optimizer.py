@@ -747,9 +747,10 @@ class Optimizer:
     def coefficients(self,
         group: dict, # Hyperparameters
         t: int, # Number of this step, from 1; without `tracks_step`, 1 and then always 2
-        **carried: float, # The numbers that the class `carries`, from before the step
     ) -> dict[str, Any]: # Name to value of the rule's coefficients
         """The rule's coefficients for step `t`, in double precision.
+
+        A class that `carries` numbers takes each as one more argument, with a default.
 
         Raises NotImplementedError in the base class.
 
@@ -759,8 +760,6 @@ class Optimizer:
             Hyperparameters
         t : int
             Number of this step, from 1; without `tracks_step`, 1 and then always 2
-        **carried : float
-            The numbers that the class `carries`, from before the step
 
         Returns
         -------
@@ -770,8 +769,8 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} does not say how its rule's "
                                   "coefficients follow from a group")
 
-    def carry(self, group: dict, t: int, **carried: float) -> dict[str, float]:
-        "What was `carried` into step `t` of a `group`, as it is afterwards."
+    def carry(self, group: dict, t: int) -> dict[str, float]:
+        "The numbers carried, as they are after step `t` of a `group`; arguments as above."
         return {}
 
     def initial(self, group: dict) -> dict[str, float]:
