@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from optim_nb.tensor import SparseGrad
+
 STEPS = 40
 RECORDED = (0, 1, 2, 20, 40)  # the steps after which values are compared
 RESUMED = 20  # the step after which torch's state dict is stored
@@ -35,19 +37,22 @@ class Case:
     second: dict[str, Any] = field(default_factory=dict)
     resumable: bool = False  # store torch's state dict half-way; such a case has no large parameter
     params: tuple[str, ...] = tuple(SHAPES)  # names of the parameters, where not all
+    sparse: bool = False  # give gradients as some of their rows
     tolerance: dict[str, tuple[float, float]] = field(default_factory=dict)  # by dtype, where not the usual one
     reason: str = ""  # why another tolerance
 
     @property
     def name(self) -> str:
         first, second = (" ".join(f"{k}={v}" for k, v in options.items()) for options in (self.options, self.second))
-        return f"{self.optimizer} {first}".strip() + f" | {second}" * bool(second) + " | resumable" * self.resumable
+        return (f"{self.optimizer} {first}".strip() + f" | {second}" * bool(second) + " | sparse" * self.sparse
+                + " | resumable" * self.resumable)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {k: (SHAPES | MATRICES)[k] for k in self.params if not (self.resumable and k == "large")}
 
 
+ROWS = "empty", "vector", "matrix", "strided", "idle", "large"  # what has rows
 momentum = dict(lr=0.05, momentum=0.9)
 nesterov = dict(**momentum, nesterov=True)
 short = dict(betas=(0.6, 0.8))  # short memories: the maximum that AMSGrad keeps is soon above the average
@@ -66,6 +71,8 @@ CASES = [
     Case("SGD", dict(**nesterov, weight_decay=0.1, maximize=True)),
     Case("SGD", momentum, dict(lr=0.01, momentum=0.5, nesterov=True)),
     Case("SGD", momentum, dict(momentum=0), resumable=True),
+    Case("SGD", dict(lr=0.1), sparse=True, params=ROWS),
+    Case("SGD", momentum, dict(nesterov=True), sparse=True, params=ROWS),
     Case("Adam"),
     Case("Adam", dict(lr=0.05)),
     Case("Adam", dict(lr=0.05, betas=(0.0, 0.999))),
@@ -133,12 +140,23 @@ def gradient(name: str, step: int, dtype: str) -> np.ndarray | None:
     return np.asarray(np.ldexp(noise, -exponent), dtype)
 
 
+def rows(name: str, step: int, dtype: str) -> tuple | None:
+    """`gradient` as indices, values and shape: two rows of five, some steps none; one of them is given twice."""
+    grad = gradient(name, step, dtype)
+    if grad is None:
+        return None
+    index = np.flatnonzero((np.arange(len(grad)) + step) % 5 < 2 * (step % 6 > 0))
+    return np.append(index, index[:1]), np.concatenate([grad[index], grad[index[:1]]]), grad.shape
+
+
 def run(case: Case, dtype: str, optimizers: ModuleType, parameter: Callable, tensor: Callable = np.asarray,
+        sparse: Callable = SparseGrad,
         resume: tuple[dict[str, np.ndarray], dict] | None = None, separate: bool = False, **flags: Any,
         ) -> Iterator[tuple[int, Buffers, Any]]:
     """Run a case and yield `(step, buffers, optimizer)` before the first step and after each; the lr falls half-way.
 
-    `parameter` makes the library's parameter from an array and shares its memory; `tensor` makes its gradient.
+    `parameter` makes the library's parameter from an array and shares its memory; `tensor` makes its gradient, from
+    an array, `sparse` from indices, values and shape.
     `resume` holds the parameters and the state dict to continue from, as they were after step `RESUMED`.
     `separate` gives each parameter a group of its own.
     """
@@ -156,13 +174,18 @@ def run(case: Case, dtype: str, optimizers: ModuleType, parameter: Callable, ten
     for step in range(RESUMED if resume else 0, STEPS + 1):
         if step > (RESUMED if resume else 0):
             for name, leaf in leaves.items():
-                grad = gradient(name, step, dtype)
-                leaf.grad = None if grad is None else tensor(grad.copy())  # torch's foreach Nesterov writes into it
+                grad = rows(name, step, dtype) if case.sparse else gradient(name, step, dtype)
+                if grad is None:
+                    leaf.grad = None
+                else:  # a copy, because torch's foreach Nesterov writes into it
+                    leaf.grad = sparse(*grad) if case.sparse else tensor(grad.copy())
             optimizer.step()
         buffers: Buffers = {"param": arrays}
         for name, leaf in leaves.items():
             for key, value in optimizer.state.get(leaf, {}).items():
                 if value is not None:
+                    if getattr(value, "is_sparse", False):  # torch's momentum of sparse gradients
+                        value = value.to_dense()
                     buffers.setdefault(key, {})[name] = np.asarray(value)
         yield step, buffers, optimizer
         if step == RESUMED:
