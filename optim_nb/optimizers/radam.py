@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sma_length', 'rectifier', 'radam_rule', 'RAdam']
 
-# %% ../../nbs/optimizers/09_radam.ipynb #6e86de32
+# %% ../../nbs/optimizers/09_radam.ipynb #d82fadeb
 from collections.abc import Iterable
 from math import sqrt as root
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 from ..kernels import fused, sqrt, where
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/09_radam.ipynb #ade2fbfe
+# %% ../../nbs/optimizers/09_radam.ipynb #58c186c9
 def sma_length(
     beta2: float, # β₂
     t: Any, # Step number from 1, or an array of them
 ) -> Any: # ρ_t
-    """Length of the simple average whose gradients are as old, in the mean, as those in v̂ (2).
+    """Length of the plain average whose gradients are as old, in the mean, as v̂'s (2).
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ def sma_length(
 
 def rectifier(
     rho: Any, # ρ_t, above 4
-    rho_inf: float, # its limit ρ_∞
+    rho_inf: float, # its limit ρ_∞, above 4
 ) -> Any: # r_t
-    """Factor on the step that makes the variance (7) of every step that of the last (8).
+    """Factor on a step at ρ_t that makes its variance (7) what it will be in the end (8).
 
     Parameters
     ----------
     rho : Any
         ρ_t, above 4
     rho_inf : float
-        its limit ρ_∞
+        its limit ρ_∞, above 4
 
     Returns
     -------
@@ -54,16 +54,16 @@ def rectifier(
     """
     return ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))**0.5
 
-# %% ../../nbs/optimizers/09_radam.ipynb #dbc3a5cf
+# %% ../../nbs/optimizers/09_radam.ipynb #24783876
 @fused
 def radam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, rectified, one):
     "One step of RAdam on one element, adaptive where `rectified` is not 0."
-    m = m + w1 * (g - m)                                                  # (9)
-    v = beta2 * v + w2 * (g * g)                                          # (10)
-    p = p - step_size * m / where(rectified, sqrt(v) + eps, one)          # (11), (12)
+    m = m + w1 * (g - m)                                          # (9)
+    v = beta2 * v + w2 * (g * g)                                  # (10)
+    p = p - step_size * m / where(rectified, sqrt(v) + eps, one)  # (11), (12)
     return p, m, v
 
-# %% ../../nbs/optimizers/09_radam.ipynb #e03d056b
+# %% ../../nbs/optimizers/09_radam.ipynb #e6047dc6
 class RAdam(Optimizer):
     """RAdam: Adam, rectified while v rests on few gradients; before that, momentum alone.
 
