@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
 from optim_nb import Adam, AdamW, Muon, Parameter, SGD, batch
+from optim_nb import Adam, AdamW, Parameter, RAdam, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +50,8 @@ CASES = [
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(Muon, dict(lr=0.1), **matrices),
     Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
+    Case(RAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(RAdam, dict(lr=0.1, betas=(0.9, 0.9), weight_decay=0.1, decoupled_weight_decay=True), ("exp_avg", "exp_avg_sq")),
 ]
 
 

@@ -119,6 +119,18 @@ CASES = [
     *(Case("Muon", *options, params=matrices, resumable=len(options) > 1, widened=True) for options in MUON),
     Case("Muon", params=matrices, **in_bfloat16(0.001)),
     Case("Muon", *MUON[-1], params=matrices, resumable=True, **in_bfloat16(0.02)),
+    Case("RAdam"),
+    Case("RAdam", dict(lr=0.05)),
+    Case("RAdam", dict(lr=0.05, betas=(0.0, 0.9))),
+    Case("RAdam", dict(lr=0.05, betas=(0.9, 0.6))),  # never rectified
+    Case("RAdam", dict(lr=0.05, betas=(0.9, 0.67))),  # from step 16 on
+    Case("RAdam", dict(lr=0.05, betas=(0.8, 0.9), eps=1e-3)),
+    Case("RAdam", dict(lr=0.01, weight_decay=0.1)),
+    Case("RAdam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)),
+    Case("RAdam", dict(lr=0.01, weight_decay=0.1, maximize=True)),
+    Case("RAdam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True, maximize=True)),
+    Case("RAdam", dict(lr=0.05), dict(lr=0.01, betas=(0.5, 0.6))),
+    Case("RAdam", dict(lr=0.01, betas=(0.9, 0.7), weight_decay=0.1), dict(decoupled_weight_decay=True), resumable=True),
 ]
 
 
