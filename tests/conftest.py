@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, SGD, batch
+from optim_nb import ASGD, Adam, AdamW, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,7 @@ class Case:
     options: dict = field(default_factory=dict)
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
+    lag: int = 0  # steps until a new lr is heard; ASGD decides at each step on the rate of the next, as torch's does
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     def first_step(self, module):
@@ -42,6 +43,8 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(ASGD, dict(lr=0.1), ("ax",), lag=1),
+    Case(ASGD, dict(lr=0.1, lambd=0.5, alpha=0.6, t0=0, weight_decay=0.1, maximize=True), ("ax",), lag=1),
 ]
 
 
