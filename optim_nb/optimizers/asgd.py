@@ -12,15 +12,15 @@ from typing import Annotated
 from ..kernels import fused, where
 from ..optimizer import Optimizer, Range
 
-# %% ../../nbs/optimizers/10_asgd.ipynb #b30132ad
+# %% ../../nbs/optimizers/10_asgd.ipynb #0a09e032
 @fused
 def asgd_rule(g, p, ax, eta, keep, mu, one):
-    "One step of ASGD on one element: (9) and (10)."
-    p = keep * p - eta * g                        # (9)
-    ax = where(mu < one, ax + mu * (p - ax), p)   # (10)
+    "One step of ASGD on one element: (1) and (2)."
+    p = keep * p - eta * g                        # (1)
+    ax = where(mu < one, ax + mu * (p - ax), p)   # (2)
     return p, ax
 
-# %% ../../nbs/optimizers/10_asgd.ipynb #b858d798
+# %% ../../nbs/optimizers/10_asgd.ipynb #4122b544
 class ASGD(Optimizer):
     """Averaged SGD: SGD whose learning rate decays, and the mean of where it has been.
 
@@ -33,13 +33,13 @@ class ASGD(Optimizer):
     lr : float, default 0.01
         η₀, learning rate at the start, at least 0
     lambd : Annotated[float, Range('lambd value')], default 0.0001
-        λ: penalty, and pace of (11)
+        λ: L2 penalty and pace of (3)
     alpha : float, default 0.75
-        α, power of the decay of the learning rate (11)
+        α, power of the decay of the learning rate (3)
     t0 : float, default 1000000.0
-        The step before which nothing is averaged (12)
+        Averaging begins after this step (4)
     weight_decay : float, default 0
-        A further L2 penalty, which leaves (11) alone, at least 0
+        A further L2 penalty, at least 0; it leaves (3) alone
     foreach : bool | None, default None
         Accepted for torch's sake: every step is fused
     maximize : bool, default False
@@ -54,10 +54,10 @@ class ASGD(Optimizer):
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
         lr: float = 1e-2, # η₀, learning rate at the start, at least 0
-        lambd: Annotated[float, Range("lambd value")] = 1e-4, # λ: penalty, and pace of (11)
-        alpha: float = 0.75, # α, power of the decay of the learning rate (11)
-        t0: float = 1e6, # The step before which nothing is averaged (12)
-        weight_decay: float = 0, # A further L2 penalty, which leaves (11) alone, at least 0
+        lambd: Annotated[float, Range("lambd value")] = 1e-4, # λ: L2 penalty and pace of (3)
+        alpha: float = 0.75, # α, power of the decay of the learning rate (3)
+        t0: float = 1e6, # Averaging begins after this step (4)
+        weight_decay: float = 0, # A further L2 penalty, at least 0; it leaves (3) alone
         foreach: bool | None = None, # Accepted for torch's sake: every step is fused
         maximize: bool = False, # Climb instead of descend?
         differentiable: bool = False, # Not supported, must be False
@@ -92,6 +92,6 @@ class ASGD(Optimizer):
         return dict(eta=eta, keep=1 - group["lambd"] * eta, mu=mu, one=1.0)
 
     def carry(self, group: dict, t: int, eta: float = 1.0, mu: float = 1.0) -> dict:
-        "What step t leaves for the next: (11) and (12)."
+        "What step t leaves for the next: (3) and (4)."
         lr, rate = group["lr"], group["lambd"] * group["lr"]
         return dict(eta=lr / (1 + rate * t)**group["alpha"], mu=1 / max(1, t - group["t0"]))
