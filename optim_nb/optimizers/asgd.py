@@ -24,7 +24,7 @@ def asgd_rule(g, p, ax, eta, keep, mu, one):
 class ASGD(Optimizer):
     """Averaged SGD: SGD whose learning rate decays, and the mean of where it has been.
 
-    The mean is `state[p]["ax"]`, a copy of p until step t0 + 2; nothing reads it for you.
+    The mean is `state[p]["ax"]`, a copy of p until step t0 + 2; fetch it by hand.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ASGD(Optimizer):
     lr : float, default 0.01
         η₀, learning rate at the start, at least 0
     lambd : Annotated[float, Range('lambd value')], default 0.0001
-        λ: L2 penalty and pace of (3)
+        λ: penalty and pace of (3)
     alpha : float, default 0.75
         α, power of the decay of the learning rate (3)
     t0 : float, default 1000000.0
@@ -54,7 +54,7 @@ class ASGD(Optimizer):
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
         lr: float = 1e-2, # η₀, learning rate at the start, at least 0
-        lambd: Annotated[float, Range("lambd value")] = 1e-4, # λ: L2 penalty and pace of (3)
+        lambd: Annotated[float, Range("lambd value")] = 1e-4, # λ: penalty and pace of (3)
         alpha: float = 0.75, # α, power of the decay of the learning rate (3)
         t0: float = 1e6, # Averaging begins after this step (4)
         weight_decay: float = 0, # A further L2 penalty, at least 0; it leaves (3) alone
