@@ -203,7 +203,7 @@ def muon(seconds: float) -> None:
     for name, shapes in MATRICES.items():
         progress(f"Muon, {name}")
 
-        def contender(cls: type, parameter: Callable, tensor: Callable) -> Contender:
+        def contender(cls: type, parameter: Callable, tensor: Callable, shapes=shapes) -> Contender:
             rng = np.random.default_rng(0)
             params, *grads = ([rng.standard_normal(shape, dtype="float32") for shape in shapes] for _ in range(3))
             params = [parameter(array) for array in params]

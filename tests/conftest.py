@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Muon, Parameter, SGD, batch
-from optim_nb import Adam, AdamW, Parameter, RAdam, SGD, batch
+from optim_nb import ASGD, Adam, AdamW, Muon, Parameter, RAdam, SGD, SparseAdam, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +27,7 @@ class Case:
     ndim: int = 0  # how many dimensions a parameter needs, where it is the matrix that has a step: `shaped` sees to it
     elementwise: bool = True  # does an element's step depend on that element alone?
     complex: bool = True  # are complex parameters taken?
+    lag: int = 0  # steps until a new lr is heard; ASGD decides at each step on the rate of the next, as torch's does
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     def first_step(self, module):
@@ -35,6 +35,11 @@ class Case:
         return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step(); "
                 "print(p.data.max() < 1)")
     def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])
+
+
+class DenseSparseAdam(SparseAdam):
+    "SparseAdam without its refusal of dense gradients, which are what the contracts give: every row is touched."
+    refuses_dense = ""
 
 
 matrices = dict(buffers=("momentum_buffer",), counts=False, ndim=2, elementwise=False, complex=False)
@@ -48,10 +53,13 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(DenseSparseAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq"), complex=False),
     Case(Muon, dict(lr=0.1), **matrices),
     Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
     Case(RAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
     Case(RAdam, dict(lr=0.1, betas=(0.9, 0.9), weight_decay=0.1, decoupled_weight_decay=True), ("exp_avg", "exp_avg_sq")),
+    Case(ASGD, dict(lr=0.1), ("ax",), lag=1),
+    Case(ASGD, dict(lr=0.1, lambd=0.5, alpha=0.6, t0=0, weight_decay=0.1, maximize=True), ("ax",), lag=1),
 ]
 
 

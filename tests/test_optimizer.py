@@ -1,5 +1,5 @@
 """The contract of torch.optim.Optimizer, for every optimizer of the table in conftest.py."""
-import copy, gc, pickle, re, threading, weakref
+import copy, gc, inspect, pickle, re, threading, weakref
 from types import SimpleNamespace
 from typing import Annotated
 import numpy as np, pytest
@@ -153,7 +153,7 @@ def test_a_group_is_its_parameters_one_by_one(case, shapes, dtypes):
         for single in singles: single.step()
     for p, single, q in zip(params, singles, alone): assert_twins(opt, [p], single, [q])
     for p in params:
-        assert set(opt.state[p]) == {*case.buffers, *(["step"] if case.counts else [])}
+        assert set(opt.state[p]) == {*case.buffers, *case.cls.carries, *(["step"] if case.counts else [])}
         for b in case.buffers:
             kept = np.dtype("f4") if p.data.dtype == np.float16 else p.data.dtype
             assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == p.data.shape
@@ -532,9 +532,10 @@ def test_hyperparameters_are_read_at_every_step(case):
     params = parameters()
     opt = case(params)
     train(opt, params, 2)
-    before = [p.data.copy() for p in params]
     opt.param_groups[0].update(lr=0.0)
-    train(opt, params, 1, 2)
+    train(opt, params, case.lag, 2)
+    before = [p.data.copy() for p in params]
+    train(opt, params, 1, 2 + case.lag)
     assert same([p.data for p in params], before)
 
 
@@ -669,7 +670,7 @@ def test_state_dict_is_torchs_format(case):
     if case.buffers or case.counts: assert list(saved["state"]) == [0, 1]
     for i, p in enumerate(params):
         assert same(saved["state"].get(i, {}), state(opt, p))
-        assert set(saved["state"].get(i, {})) == {*case.buffers, *(["step"] if case.counts else [])}
+        assert set(saved["state"].get(i, {})) == {*case.buffers, *case.cls.carries, *(["step"] if case.counts else [])}
 
 
 def test_state_dicts_are_copies(case):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SparseAdam']
 
-# %% ../../nbs/optimizers/12_sparse_adam.ipynb #f62ba08b
+# %% ../../nbs/optimizers/12_sparse_adam.ipynb #65f54ab0
 from collections.abc import Iterable
 from math import sqrt as root
 from typing import Annotated
@@ -15,7 +15,7 @@ import numpy as np
 from ..optimizer import Optimizer, Range
 from .adam import adam_rule
 
-# %% ../../nbs/optimizers/12_sparse_adam.ipynb #ba51c8fd
+# %% ../../nbs/optimizers/12_sparse_adam.ipynb #09ae4b2e
 class SparseAdam(Optimizer):
     """Adam on the rows that a sparse gradient holds; all other rows, and their state, stay.
 
