@@ -276,6 +276,7 @@ def test_the_number_of_betas():
 
 
 def test_flags_of_torch(optimizer):
+    if not {"foreach", "differentiable"} & {*hyperparameters(optimizer)}: return  # LBFGS has no flags, in torch neither
     for flags in (dict(foreach=True), dict(fused=True), dict(foreach=False, fused=False), dict(fused=True, foreach=False)):
         params, plain = parameters(), parameters()
         opt, other = optimizer(params, lr=0.1, **flags), optimizer(plain, lr=0.1)

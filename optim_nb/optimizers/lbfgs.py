@@ -329,7 +329,7 @@ class LBFGS(Optimizer):
     max_iter : int, default 20
         Iterations in one `step`
     max_eval : int | None, default None
-        Closures called in one `step`; None is 1.25 max_iter
+        Closure calls in one `step`, never more; None is 1.25 max_iter
     tolerance_grad : float, default 1e-07
         Stop where no gradient is larger
     tolerance_change : float, default 1e-09
@@ -347,7 +347,7 @@ class LBFGS(Optimizer):
         params: Iterable, # Tensors or (name, Tensor) pairs, or one group; float or complex
         lr: float = 1, # η, length of a step, or the first length a line search tries
         max_iter: int = 20, # Iterations in one `step`
-        max_eval: int | None = None, # Closures called in one `step`; None is 1.25 max_iter
+        max_eval: int | None = None, # Closure calls in one `step`, never more; None is 1.25 max_iter
         tolerance_grad: float = 1e-7, # Stop where no gradient is larger
         tolerance_change: float = 1e-9, # Stop where loss or parameters change by less
         history_size: int = 100, # m, pairs that are kept; 0 is none
@@ -355,7 +355,7 @@ class LBFGS(Optimizer):
         *,
         tolerance_curvature: float | None = None, # c of (16); None is torch's y·s > 1e-10
     ):
-        if max_eval is None: max_eval = max_iter * 5 // 4
+        if max_eval is None: max_eval = max(2, max_iter * 5 // 4)
         super().__init__(params, dict(
             lr=lr, max_iter=max_iter, max_eval=max_eval, tolerance_grad=tolerance_grad,
             tolerance_change=tolerance_change, history_size=history_size,
@@ -436,9 +436,8 @@ class _Run:
         "Direction, gradient, length and pairs of the last step."
         s, pairs, vectors = self.state, self.optimizer._pairs, []
         lists = [s.get(k) or [] for k in ("old_dirs", "old_stps", "ro")]
-        known = pairs and [*pairs.y, *pairs.s]
-        found = [*lists[0], *lists[1]]
-        if not known or len(known) != len(found) or not all(map(is_, known, found)):
+        found, known = [*lists[0], *lists[1]], [*pairs.y, *pairs.s] if pairs else None
+        if not pairs or len(known) != len(found) or not all(map(is_, known, found)):
             pairs = Pairs(*lists, *self.flat.form)
         pairs.begin()
         for key in ("d", "prev_flat_grad"):
@@ -447,6 +446,7 @@ class _Run:
         self.pairs, (self.d, self.before) = pairs, vectors
         self.space.kept = [v for v in vectors if v is not None]
         self.t, self.gamma = float(s.get("t") or 0), float(s.get("H_diag", 1))
+
         self.count = int(s.get("n_iter", 0))
 
     def move(self, x, t):
@@ -474,6 +474,7 @@ class _Run:
         state = self.optimizer.state[self.group["params"][0]]
         evals = int(self.state.get("func_evals", 0)) + self.evals
         state.update(func_evals=evals, n_iter=self.count)
+        if "t" in state: state["t"] = self.t
         return out
 
     def enter(self, loss, g):
@@ -548,15 +549,16 @@ def _fixed(run, loss, g, last):
 def _retreat(run, out):
     "The last step of the call before this led nowhere: back by halves, if there is a way."
     if run.group["line_search_fn"] or run.d is None: return None
-    base, t = run.x - run.t * run.d, run.t
-    while t and run.evals < run.group["max_eval"]:
-        t /= 2
-        trial, out = run.look(t, base)
+    base = run.x - run.t * run.d
+    while run.t:
+        run.t /= 2
+        if run.evals >= run.group["max_eval"]: break
+        trial, out = run.look(run.t, base)
         if trial.loss < inf:
-            run.t = t
             run.x, run.trial = run.trial, run.x
             return out, trial.loss, trial.grad
-    run.flat.write(run.start)
+        run.space.give(trial.grad)
+    run.move(base, run.t)
     return None
 
 # %% ../../nbs/optimizers/13_lbfgs.ipynb #aaaa0044
