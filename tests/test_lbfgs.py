@@ -2,6 +2,7 @@
 import ast
 import copy
 import importlib
+import json
 import pickle
 from functools import cache
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import memory_growth, normal, same, snapshot
-from golden.closures import RESUMED, RUNS, VECTORS, barrier, collect, rosenbrock, run
+from golden.closures import RESUMED, RUNS, VECTORS, barrier, collect, evaluations, rosenbrock, run
 
 import optim_nb
 from optim_nb import LBFGS, Parameter
 from optim_nb.optimizers.lbfgs import Pairs, Trial, cubic, strong_wolfe
+from optim_nb.problems import MGH
 
 matched = pytest.mark.parametrize("case", [r for r in RUNS if not r.differs], ids=lambda r: r.name)
 WOLFE = dict(line_search_fn="strong_wolfe")
@@ -482,3 +484,38 @@ def test_quadratic_termination():
 
 
 def test_no_two_runs_have_one_name(): assert len({r.name for r in RUNS}) == len(RUNS)
+
+
+# ---- the functions of Moré, Garbow and Hillstrom
+
+TORCH = json.loads((Path(__file__).with_name("golden") / "evaluations.json").read_text())
+
+
+def test_torchs_evaluations_are_of_these_functions(): assert list(TORCH) == list(MGH) and len(MGH) >= 20
+
+
+@pytest.mark.parametrize("options", [{}, dict(tolerance_curvature=1e-8)], ids=str)
+@pytest.mark.parametrize("name", [n for n in MGH if n != "osborne"])
+def test_at_least_as_frugal_as_torch(name, options):
+    "A run of a hundred trials may turn out one longer on another machine, where sums are rounded otherwise."
+    ours = evaluations(MGH[name](), optim_nb, Parameter, **options)
+    assert ours is not None and ours <= TORCH[name] + 1
+
+
+def test_osborne_is_a_lottery_with_the_absolute_test_of_curvature_alone():
+    "Near a saddle whose pairs are all below 1e-10: how long a run stays there depends on the last digits of its start."
+    def counts(**options):
+        found = []
+        for k in range(8):
+            problem = MGH["osborne"]()
+            problem.start = problem.start * (1 + 1e-12 * np.random.default_rng(k).normal(size=5) * (k > 0))
+            found.append(evaluations(problem, optim_nb, Parameter, calls=300, **options) or np.inf)
+        return found
+    assert max(counts()) > 1.5 * min(counts())
+    assert max(counts(tolerance_curvature=1e-8)) < 95 and np.ptp(counts(tolerance_curvature=1e-8)) <= 2
+
+
+@pytest.mark.parametrize("name", ["rosenbrock", "beale", "box", "bard"])
+def test_torchs_evaluations_live(name):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert evaluations(MGH[name](), torch.optim, torch.from_numpy, torch.from_numpy) == TORCH[name]

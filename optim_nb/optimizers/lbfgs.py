@@ -95,7 +95,8 @@ class Pairs:
     "The last pairs (s, y), oldest first, and what is asked of them: d = -H g."
     def __init__(self, y: list, s: list, ro: list, size: int, dtype: np.dtype):
         self.form = size, dtype
-        self.y, self.s, self.ro = [*map(self.vector, y)], [*map(self.vector, s)], [*map(float, ro)]
+        self.y, self.s = [*map(self.vector, y)], [*map(self.vector, s)]
+        self.ro = [*map(float, ro)]
         self.free: list = []
         self.table = np.array([[_address(a) for a in pair] for pair in zip(self.y, self.s)],
                               np.int64).reshape(-1, 2)
@@ -226,7 +227,7 @@ def strong_wolfe(
         the accepted trial, or the best so far; `start` if none is better
     """
     def too_high(trial): return trial.loss > start.loss + c1 * trial.t * start.slope  # (11)
-    def flat(trial): return abs(trial.slope) <= -c2 * start.slope                      # (12)
+    def flat(trial): return abs(trial.slope) <= -c2 * start.slope      # (12)
     before, trial, used = start, phi(t), 1
     while not (too_high(trial) or used > 2 and trial.loss >= before.loss):
         if flat(trial): return trial
@@ -276,7 +277,8 @@ class Flat:
         "Number, parameter, and the part of the `vector` that belongs to it, in its shape."
         for i, p in enumerate(self.params):
             piece = vector[self.ends[i]:self.ends[i + 1]]
-            if p.data.dtype.kind == "c": piece = piece.view(np.result_type(piece, np.complex64))
+            if p.data.dtype.kind == "c":
+                piece = piece.view(np.result_type(piece, np.complex64))
             yield i, p, piece.reshape(p.data.shape)
 
     def read(self, vector: np.ndarray) -> np.ndarray:
@@ -286,7 +288,8 @@ class Flat:
 
     def write(self, vector: np.ndarray) -> None:
         "Copy the `vector` into the parameters, where they lie."
-        for _, p, piece in self.pieces(vector): np.copyto(p.data, piece, casting="same_kind")
+        for _, p, piece in self.pieces(vector):
+            np.copyto(p.data, piece, casting="same_kind")
 
     def read_grad(self, vector: np.ndarray) -> np.ndarray:
         "Copy the gradients into the `vector`; none at all counts as zeros."
@@ -329,7 +332,7 @@ class LBFGS(Optimizer):
     max_iter : int, default 20
         Iterations in one `step`
     max_eval : int | None, default None
-        Closure calls in one `step`, never more; None is 1.25 max_iter
+        Calls of the closure, at most; None: 1.25 max_iter
     tolerance_grad : float, default 1e-07
         Stop where no gradient is larger
     tolerance_change : float, default 1e-09
@@ -347,7 +350,7 @@ class LBFGS(Optimizer):
         params: Iterable, # Tensors or (name, Tensor) pairs, or one group; float or complex
         lr: float = 1, # η, length of a step, or the first length a line search tries
         max_iter: int = 20, # Iterations in one `step`
-        max_eval: int | None = None, # Closure calls in one `step`, never more; None is 1.25 max_iter
+        max_eval: int | None = None, # Calls of the closure, at most; None: 1.25 max_iter
         tolerance_grad: float = 1e-7, # Stop where no gradient is larger
         tolerance_change: float = 1e-9, # Stop where loss or parameters change by less
         history_size: int = 100, # m, pairs that are kept; 0 is none
@@ -380,7 +383,8 @@ class LBFGS(Optimizer):
         super().add_param_group(param_group)
         if len(self.param_groups) > 1:
             self.param_groups.pop()
-            raise ValueError("LBFGS doesn't support per-parameter options (parameter groups)")
+            raise ValueError("LBFGS doesn't support per-parameter options "
+                             "(parameter groups)")
 
     def step(self,
         closure: Callable | None = None, # Computes loss and gradients anew; must be given
@@ -478,7 +482,7 @@ class _Run:
         return out
 
     def enter(self, loss, g):
-        "Keep what the next step needs, under torch's names; `loss` is that before the last."
+        "Keep what the next step needs, by torch's names; `loss` is the last but one."
         self.enter_counts(None)
         pairs, al = self.pairs, self.pairs.al.tolist()
         self.optimizer.state[self.group["params"][0]].update(

@@ -127,3 +127,20 @@ def collect(steps: Iterator) -> dict[str, np.ndarray]:
         for key in ("func_evals", "n_iter", "t", "H_diag", "prev_loss"):
             rows.setdefault(key, []).append(float(state.get(key, np.nan)))
     return {key: np.array(row) for key, row in rows.items()}
+
+
+def evaluations(problem, library: ModuleType, parameter: Callable, tensor: Callable = np.asarray, left: float = 1e-6, calls: int = 500,
+                **options: Any) -> int | None:
+    """After how many evaluations of a problem of `MGH` LBFGS has `left` of the first gap to the published minimum; None: never."""
+    array, seen = problem.start.copy(), []
+    leaf = parameter(array)
+
+    def closure():
+        with np.errstate(all="ignore"):
+            seen.append(float(problem(array)))
+            leaf.grad = tensor(problem.grad(array))
+        return tensor(np.asarray(seen[-1]))
+    library.LBFGS([leaf], max_iter=10**6, max_eval=calls, tolerance_grad=0, tolerance_change=0, history_size=10,
+                  line_search_fn="strong_wolfe", **options).step(closure)
+    hit = np.flatnonzero(np.array(seen) - problem.fmin < left * (seen[0] - problem.fmin))
+    return int(hit[0]) + 1 if hit.size else None

@@ -18,6 +18,7 @@ import torch
 from cases import CASES, DTYPES, RESUMED, Case, collect, run, ulps
 
 import optim_nb
+from optim_nb.problems import MGH
 
 FOLDER = Path(__file__).parent
 
@@ -76,6 +77,12 @@ def record_closures(optimizer: str = "LBFGS") -> None:
     print(f"{path.name}: {len(data)} arrays, {path.stat().st_size / 1e6:.2f} MB, torch {data['torch']}")
 
 
+def record_evaluations() -> None:
+    """Write how many evaluations torch's LBFGS needs on the functions of Moré, Garbow and Hillstrom; null where it stops short."""
+    found = {name: closures.evaluations(make(), torch.optim, torch.from_numpy, torch.from_numpy) for name, make in MGH.items()}
+    (FOLDER / "evaluations.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def record_signatures() -> None:
     """Write the arguments of torch's optimizers and schedulers: name, kind, default as text."""
     def arguments(cls): return [[p.name, p.kind.name, repr(p.default) if p.default is not p.empty else None]
@@ -113,3 +120,4 @@ if __name__ == "__main__":
             record(name)
         if "LBFGS" in wanted or not sys.argv[1:]:
             record_closures()
+            record_evaluations()
