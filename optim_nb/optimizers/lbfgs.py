@@ -19,6 +19,8 @@ from ..batch import (aliased_gradients, check_gradient, check_parameter,
 from ..kernels import JIT, compiled
 from ..optimizer import Optimizer, param_name
 from ..tensor import enable_grad
+
+# %% ../../nbs/optimizers/13_lbfgs.ipynb #aaaa0005
 if JIT:
     from numba import carray
     from optim_nb.kernels import pointer
@@ -185,7 +187,7 @@ def cubic(
         and no larger
     """
     try:
-        d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)     # (14)
+        d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.t - b.t)     # (11)
         d2 = sqrt(d1 * d1 - a.slope * b.slope)
         if a.t > b.t: a, b = b, a
         t = b.t - (b.t - a.t) * ((b.slope + d2 - d1) / (b.slope - a.slope + 2 * d2))
@@ -199,8 +201,8 @@ def strong_wolfe(
     t: float, # the first length to try
     budget: int, # trials allowed, at least 1
     smallest: float = 0, # stop where the bracket is no wider
-    c1: float = 1e-4, # of (11)
-    c2: float = 0.9, # of (12)
+    c1: float = 1e-4, # of (9)
+    c2: float = 0.9, # of (10)
 ) -> Trial: # the accepted trial, or the best so far; `start` if none is better
     """A step length that satisfies the strong Wolfe conditions: bracket it, then zoom in.
 
@@ -217,17 +219,17 @@ def strong_wolfe(
     smallest : float, default 0
         stop where the bracket is no wider
     c1 : float, default 0.0001
-        of (11)
+        of (9)
     c2 : float, default 0.9
-        of (12)
+        of (10)
 
     Returns
     -------
     Trial
         the accepted trial, or the best so far; `start` if none is better
     """
-    def too_high(trial): return trial.loss > start.loss + c1 * trial.t * start.slope  # (11)
-    def flat(trial): return abs(trial.slope) <= -c2 * start.slope      # (12)
+    def too_high(trial): return trial.loss > start.loss + c1 * trial.t * start.slope  # (9)
+    def flat(trial): return abs(trial.slope) <= -c2 * start.slope      # (10)
     before, trial, used = start, phi(t), 1
     while not (too_high(trial) or used > 2 and trial.loss >= before.loss):
         if flat(trial): return trial
@@ -342,7 +344,7 @@ class LBFGS(Optimizer):
     line_search_fn : str | None, default None
         None: every step is lr long; or "strong_wolfe"
     tolerance_curvature : float | None, default None
-        c of (16); None is torch's y·s > 1e-10
+        c of (13); None is torch's y·s > 1e-10
     """
     tracks_step = False
 
@@ -356,7 +358,7 @@ class LBFGS(Optimizer):
         history_size: int = 100, # m, pairs that are kept; 0 is none
         line_search_fn: str | None = None, # None: every step is lr long; or "strong_wolfe"
         *,
-        tolerance_curvature: float | None = None, # c of (16); None is torch's y·s > 1e-10
+        tolerance_curvature: float | None = None, # c of (13); None is torch's y·s > 1e-10
     ):
         if max_eval is None: max_eval = max(2, max_iter * 5 // 4)
         super().__init__(params, dict(
@@ -505,7 +507,7 @@ def _direct(run, g):
         y, s = run.pairs.room()
         ys, yy, ss = _pair(g, run.before, run.d, run.d.dtype.type(run.t), y, s)
         c = run.group["tolerance_curvature"]
-        if ys > (1e-10 if c is None else c * sqrt(yy * ss)) and 0 < yy < inf:    # (16)
+        if ys > (1e-10 if c is None else c * sqrt(yy * ss)) and 0 < yy < inf:    # (13)
             run.pairs.add(y, s, ys, run.group["history_size"])
             run.gamma = ys / yy                                                   # (7)
         else: run.pairs.free.append((y, s))
@@ -579,7 +581,7 @@ def _iterate(run):
     for n in range(1, group["max_iter"] + 1):
         _direct(run, g)
         first, previous, change = run.count == 1, loss, group["tolerance_change"]
-        run.t = group["lr"] * (min(1.0, 1 / float(np.abs(g).sum())) if first else 1)  # (15)
+        run.t = group["lr"] * (min(1.0, 1 / float(np.abs(g).sum())) if first else 1)  # (12)
         slope, widest = _dot(run.d, g)
         if not slope <= -change: break
         if group["line_search_fn"]: loss, g = _search(run, loss, g, slope, widest)
