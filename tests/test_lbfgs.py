@@ -14,7 +14,7 @@ from golden.closures import RESUMED, RUNS, VECTORS, barrier, collect, evaluation
 
 import optim_nb
 from optim_nb import LBFGS, Parameter
-from optim_nb.optimizers.lbfgs import Pairs, Trial, cubic, strong_wolfe
+from optim_nb.optimizers.lbfgs import Trial, _Pairs, cubic, strong_wolfe
 from optim_nb.problems import MGH
 
 matched = pytest.mark.parametrize("case", [r for r in RUNS if not r.differs], ids=lambda r: r.name)
@@ -290,7 +290,7 @@ def test_two_loops_are_the_matrix(n, m, dtype):
         a, b, r = s[k - 1].astype("f8"), y[k - 1].astype("f8"), ro[k - 1]
         w = times(v - r * b * (a @ v), k - 1)
         return w - r * a * (b @ w) + r * a * (a @ v)
-    d, pairs = np.empty(n, dtype), Pairs(y, s, ro, n, np.dtype(dtype))
+    d, pairs = np.empty(n, dtype), _Pairs(y, s, ro, n, np.dtype(dtype))
     pairs.direction(g, gamma, d)
     expected = -times(g.astype("f8"), m)
     np.testing.assert_allclose(d, expected, rtol=0, atol=(1e-5 if dtype == "f4" else 1e-13) * np.abs(expected).max())
@@ -331,6 +331,13 @@ def test_strong_wolfe_holds_where_the_search_ends(name, first):
     found = strong_wolfe(along(f, df, calls), start, first, 60)
     assert found.loss <= start.loss + 1e-4 * found.t * start.slope and abs(found.slope) <= -0.9 * start.slope
     assert found.t in calls and len(calls) < 25
+
+
+def test_the_second_trial_may_be_higher_than_the_first_as_in_torch():
+    "Nocedal and Wright would bracket here; torch, whose search counts from 0, asks it of the third trial only."
+    answers = iter([(-1.0, -0.95), (-0.9, -0.5)])
+    found = strong_wolfe(lambda t: Trial(t, *next(answers)), Trial(0.0, 0.0, -1.0), 1.0, 10)
+    assert found.loss == -0.9 and found.t > 1
 
 
 def test_cubic_is_exact_for_cubics():
