@@ -85,12 +85,16 @@ if JIT:
     _dot, _pair, _add = _fast(_dot), _fast(_pair), _fast(_add)
     _two_loops = _fast(_two_loops)
 else:
-    def _dot(x, y): return float(x @ y), np.abs(x).max(initial=0)
+    _quiet = dict(over="ignore", invalid="ignore")  # what is not finite is refused later
+
+    def _dot(x, y):
+        with np.errstate(**_quiet): return float(x @ y), np.abs(x).max(initial=0)
 
     def _pair(g, before, d, t, y, s):
-        np.subtract(g, before, out=y)
-        np.multiply(d, t, out=s)
-        return float(y @ s), float(y @ y), float(s @ s)
+        with np.errstate(**_quiet):
+            np.subtract(g, before, out=y)
+            np.multiply(d, t, out=s)
+            return float(y @ s), float(y @ y), float(s @ s)
 
 # %% ../../nbs/optimizers/13_lbfgs.ipynb #aaaa0013
 class _Pairs:
@@ -145,13 +149,14 @@ class _Pairs:
         if not self.y or not JIT:
             np.negative(g, out=d)
             al = [0.0] * len(ro)
-            for i in reversed(range(len(ro))):
-                al[i] = self.s[i] @ d * ro[i]
-                d -= al[i] * self.y[i]
-            d *= scale
-            for s, y, r, a in zip(self.s, self.y, ro, al): d += (a - y @ d * r) * s
-            self.al = np.array(al, d.dtype)
-            return float(_dot(g, d)[0])
+            with np.errstate(over="ignore", invalid="ignore"):  # `step` looks at the slope
+                for i in reversed(range(len(ro))):
+                    al[i] = self.s[i] @ d * ro[i]
+                    d -= al[i] * self.y[i]
+                d *= scale
+                for s, y, r, a in zip(self.s, self.y, ro, al): d += (a - y @ d * r) * s
+                self.al = np.array(al, d.dtype)
+                return float(g @ d)
         self.al = np.empty(len(ro), d.dtype)
         return _two_loops(np.ascontiguousarray(self.table), ro, scale, g, d, self.al)
 
