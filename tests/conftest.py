@@ -40,9 +40,14 @@ class Case:
     exempt: dict = field(default_factory=dict)  # why a contract cannot hold, by (a part of) the name of its test
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
+    @property
+    def module(self):
+        "The module of optim_nb that defines the optimizer."
+        return next(c.__module__ for c in self.cls.__mro__ if c.__module__.startswith("optim_nb."))
     def first_step(self, module):
         "Code that takes a step with the class in `module`; it prints True."
-        return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step(); "
+        closure = "lambda: 0.0" if self.cls is Given else ""
+        return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step({closure}); "
                 "print(p.data.max() < 1)")
     def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])
 
