@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, LBFGS, Parameter, SGD, batch
+from optim_nb import Adam, AdamW, LBFGS, Muon, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +38,9 @@ class Case:
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
     exempt: dict = field(default_factory=dict)  # why a contract cannot hold, by (a part of) the name of its test
+    ndim: int = 0  # how many dimensions a parameter needs, where it is the matrix that has a step: `shaped` sees to it
+    elementwise: bool = True  # does an element's step depend on that element alone?
+    complex: bool = True  # are complex parameters taken?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     @property
@@ -65,6 +68,7 @@ EXEMPT = dict.fromkeys(
     ["test_a_resized_array_is_not_written_where_it_was", "test_no_gradient_means_no_change", "test_state_dict_is_torchs_format"], OWN_STATE) | dict(
     test_maximize="LBFGS has no maximize, as in torch",
     test_nan_and_inf_gradients_do_what_torch_does="LBFGS does not move to or from a point that is not finite: tested in test_lbfgs.py")
+matrices = dict(buffers=("momentum_buffer",), counts=False, ndim=2, elementwise=False, complex=False)
 
 CASES = [
     Case(SGD, dict(lr=0.1), counts=False),
@@ -76,7 +80,17 @@ CASES = [
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(Given, dict(lr=0.1, max_iter=1, history_size=3), counts=False, exempt=EXEMPT),
+    Case(Muon, dict(lr=0.1), **matrices),
+    Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
 ]
+
+
+_ndim = 0  # of the case under test
+
+
+def shaped(*shape):
+    "This shape, with as many axes of 2 behind it as the case under test asks for: (3,) becomes (3, 2) for matrices."
+    return shape + (2,) * (_ndim - len(shape))
 
 
 @pytest.fixture(params=CASES, ids=str)
@@ -84,17 +98,23 @@ def case(request):
     reason = next((why for name, why in request.param.exempt.items() if name in request.node.name), None)
     if request.param.cls is Given and request.node.callspec.params.get("groups") == 2: reason = ONE_GROUP
     if reason: pytest.skip(reason)
-    return request.param
+    global _ndim
+    _ndim = request.param.ndim
+    yield request.param
+    _ndim = 0
 
 
 @pytest.fixture(params=list({c.cls: c for c in CASES}.values()), ids=lambda c: c.cls.__name__)
 def optimizer(request):
     "Every optimizer once, whatever its options."
-    return request.param.cls
+    global _ndim
+    _ndim = request.param.ndim
+    yield request.param.cls
+    _ndim = 0
 
 
 def normal(shape=(3,), dtype=np.float64, seed=0):
-    rng = np.random.default_rng(seed)
+    rng, shape = np.random.default_rng(seed), shaped(*shape)
     real = rng.normal(size=shape)
     return np.asarray(real + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else real).astype(dtype)
 

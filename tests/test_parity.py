@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden.cases import CASES, DTYPES, RECORDED, RESUMED, Case, collect, run, start, ulps
+from golden.cases import CASES, DTYPES, RECORDED, RESUMED, Case, collect, run, start, torch_optimizers, ulps
 
 import optim_nb
 
@@ -114,7 +114,7 @@ def torch():
 def torch_run(torch, case: Case, dtype: str, **options):
     options = dict(foreach=False, fused=False) | options
     def coo(indices, values, shape): return torch.sparse_coo_tensor(torch.from_numpy(indices)[None], torch.from_numpy(values), shape, check_invariants=True)
-    return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, coo, **options)
+    return run(case, dtype, torch_optimizers(torch, case), torch.from_numpy, torch.from_numpy, coo, **options)
 
 
 @pytest.mark.parametrize("path", [{}, dict(foreach=True), dict(fused=True)], ids=["plain", "foreach", "fused"])

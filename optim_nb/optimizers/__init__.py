@@ -2,6 +2,7 @@
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamw import AdamW
 from optim_nb.optimizers.lbfgs import LBFGS
+from optim_nb.optimizers.muon import Muon
 from optim_nb.optimizers.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "LBFGS"]
+__all__ = ["SGD", "Adam", "AdamW", "LBFGS", "Muon"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import closures
 import numpy as np
 import torch
-from cases import CASES, DTYPES, RESUMED, Case, collect, run, ulps
+from cases import CASES, DTYPES, RESUMED, Case, collect, run, torch_optimizers, ulps
 
 import optim_nb
 from optim_nb.problems import MGH
@@ -28,7 +28,8 @@ def coo(indices: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> torc
 
 
 def torch_run(case: Case, dtype: str, foreach: bool = False, fused: bool = False, **options: bool) -> Iterator:
-    return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, coo, foreach=foreach, fused=fused, **options)
+    return run(case, dtype, torch_optimizers(torch, case), torch.from_numpy, torch.from_numpy, coo,
+               foreach=foreach, fused=fused, **options)
 
 
 # torch's fused kernels write a strided parameter to the wrong places, so the report leaves it out; and fused SGD fails
