@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import ASGD, Adam, AdamW, Muon, Parameter, RAdam, SGD, SparseAdam, batch
-from optim_nb import Adam, AdamW, LBFGS, Muon, Parameter, SGD, batch
+from optim_nb import ASGD, Adam, AdamW, LBFGS, Muon, Parameter, RAdam, SGD, SparseAdam, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -151,7 +151,7 @@ def test_max_eval_is_never_exceeded(options, max_iter, max_eval):
         calls = []
         for _ in range(8):
             before = len(calls)
-            opt.step(lambda: calls.append(1) or closure())
+            opt.step(lambda calls=calls, closure=closure: calls.append(1) or closure())
             assert 1 <= len(calls) - before <= max_eval
         assert opt.state[p]["func_evals"] == len(calls)
 
@@ -168,10 +168,10 @@ def test_a_closure_that_fails_in_mid_search(options, trained):
         twin, other, again = problem(rosenbrock(10), max_iter=8, **options)
         for _ in range(trained): opt.step(closure), other.step(again)
         calls = 0
-        def failing():
+        def failing(closure=closure, allowed=failed_after):
             nonlocal calls
             calls += 1
-            if calls > failed_after: raise ZeroDivisionError
+            if calls > allowed: raise ZeroDivisionError
             return closure()
         before = snapshot(opt)
         try: opt.step(failing)

@@ -31,7 +31,7 @@ def clone(params): return [Parameter(p.data.copy()) for p in params]
 def taken(case, dtypes):
     "These dtypes; for a case that takes no complex numbers, once it has refused them, the real ones in their place."
     if case.complex or not any(d.startswith("c") for d in dtypes): return dtypes
-    with pytest.raises(RuntimeError, match=f"^{case.cls.__name__} does not support complex parameters$"): case(parameters(dtype="c8"))
+    with pytest.raises((RuntimeError, ValueError), match="does not support complex parameters$"): case(parameters(dtype="c8"))
     return [dict(c8="f4", c16="f8").get(d, d) for d in dtypes]
 
 
@@ -355,7 +355,7 @@ LATE_RUBBISH = {
     "lr None": lambda opt, p: opt.param_groups[1].update(lr=None),
     "lr text": lambda opt, p: opt.param_groups[1].update(lr="fast"),
     "lr missing": lambda opt, p: opt.param_groups[1].pop("lr"),
-    "weight_decay None": lambda opt, p: opt.param_groups[1].update(weight_decay=None),
+    "weight_decay None": lambda opt, p: opt.param_groups[1].update({"weight_decay" if "weight_decay" in opt.defaults else "betas": None}),
 }
 
 

@@ -8,5 +8,4 @@ from optim_nb.optimizers.radam import RAdam
 from optim_nb.optimizers.sgd import SGD
 from optim_nb.optimizers.sparse_adam import SparseAdam
 
-__all__ = ["SGD", "Adam", "AdamW", "RAdam", "ASGD", "SparseAdam", "Muon"]
-__all__ = ["SGD", "Adam", "AdamW", "LBFGS", "Muon"]
+__all__ = ["SGD", "Adam", "AdamW", "RAdam", "ASGD", "SparseAdam", "LBFGS", "Muon"]

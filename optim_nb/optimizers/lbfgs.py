@@ -18,7 +18,7 @@ from ..batch import (aliased_gradients, check_gradient, check_parameter,
                             compute_dtype)
 from ..kernels import JIT, compiled
 from ..optimizer import Optimizer, param_name
-from ..tensor import enable_grad
+from ..tensor import SparseGrad, enable_grad
 
 # %% ../../nbs/optimizers/13_lbfgs.ipynb #aaaa0005
 if JIT:
@@ -302,7 +302,7 @@ class _Flat:
         "Copy the gradients into the `vector`; none at all counts as zeros."
         for i, p, piece in self.pieces(vector):
             g = p.grad
-            if hasattr(g, "to_dense"): g = g.to_dense()
+            if isinstance(g, SparseGrad): g = g.to_dense()
             if g is not None: check_gradient(g, p.data, self.name(i))
             piece[...] = 0 if g is None else g
         return vector
@@ -384,6 +384,10 @@ class LBFGS(Optimizer):
         bound = group["tolerance_curvature"]
         if bound is not None and not 0 <= bound < 1:
             raise ValueError(f"Invalid tolerance_curvature: {bound}")
+
+    def sparse(self, group: dict) -> str:
+        "A `SparseGrad` is filled up with zeros, in every `group`: a pair needs all of it."
+        return "all"
 
     def add_param_group(self,
         param_group: dict, # "params" and the settings that differ
