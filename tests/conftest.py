@@ -59,6 +59,7 @@ class Case:
 class DenseSparseAdam(SparseAdam):
     "SparseAdam without its refusal of dense gradients, which are what the contracts give: every row is touched."
     refuses_dense = ""
+DenseSparseAdam.__name__ = "SparseAdam"
 
 
 ONE_GROUP = "LBFGS refuses a second group, as torch does: tested in test_lbfgs.py"
