@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Muon, Parameter, SGD, batch
+from optim_nb import Adam, Adamax, AdamW, Muon, NAdam, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +49,10 @@ CASES = [
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(Muon, dict(lr=0.1), **matrices),
     Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
+    Case(Adamax, dict(lr=0.1), ("exp_avg", "exp_inf")),
+    Case(Adamax, dict(lr=0.1, weight_decay=0.1, maximize=True), ("exp_avg", "exp_inf")),
+    Case(NAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(NAdam, dict(lr=0.1, weight_decay=0.1, momentum_decay=1, decoupled_weight_decay=True, maximize=True), ("exp_avg", "exp_avg_sq")),
 ]
 
 

@@ -1,7 +1,9 @@
 """One module per optimizer, each written in the notebook of the same name."""
 from optim_nb.optimizers.adam import Adam
+from optim_nb.optimizers.adamax import Adamax
 from optim_nb.optimizers.adamw import AdamW
 from optim_nb.optimizers.muon import Muon
+from optim_nb.optimizers.nadam import NAdam
 from optim_nb.optimizers.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Muon"]
+__all__ = ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "Muon"]
