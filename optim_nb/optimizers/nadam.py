@@ -92,7 +92,7 @@ class NAdam(Optimizer):
         return group["betas"][0] * (1 - 0.5 * 0.96**(t * group["momentum_decay"]))
 
     def carry(self, group: dict, t: int, mu_product: float = 1) -> dict:
-        "From the `mu_product` of the steps before `t` the one that includes it."
+        "The `mu_product` of a `group` after step `t`, from the one before it."
         return dict(mu_product=mu_product * self.mu(group, t))
 
     def coefficients(self, group: dict, t: int, mu_product: float = 1) -> dict:
