@@ -203,7 +203,7 @@ def muon(seconds: float) -> None:
     for name, shapes in MATRICES.items():
         progress(f"Muon, {name}")
 
-        def contender(cls: type, parameter: Callable, tensor: Callable) -> Contender:
+        def contender(cls: type, parameter: Callable, tensor: Callable, shapes=shapes) -> Contender:
             rng = np.random.default_rng(0)
             params, *grads = ([rng.standard_normal(shape, dtype="float32") for shape in shapes] for _ in range(3))
             params = [parameter(array) for array in params]
@@ -272,6 +272,54 @@ def overhead(seconds: float) -> None:
             rows.append([name, f"{median(each) * 1e6:.3g}", f"{min(each) * 1e6:.3g}", ratio(each, times["optim_nb"]),
                          verdict(min(each) * 1e6, target, below=True) if name == "optim_nb" else ""])
         print_table(rows)
+
+
+def lbfgs_cost(library, parameter: Callable, tensor: Callable, elements: int, dtype: str, iterations: int = 20) -> Callable[[], float]:
+    """Seconds per iteration of one `step` of LBFGS on a bowl from a fresh start, without those of its closure."""
+    h = tensor(np.geomspace(1, 100, elements).astype(dtype))
+    p = parameter(np.ones(elements, dtype))
+    optimizer = library.LBFGS([p], max_iter=iterations, max_eval=3 * iterations, history_size=10, tolerance_grad=0,
+                              tolerance_change=0, line_search_fn="strong_wolfe")
+    array = p.data
+
+    def timed() -> float:
+        closure_time = 0.0
+
+        def closure() -> float:
+            nonlocal closure_time
+            begin = time.perf_counter()
+            p.grad = h * array
+            loss = float(p.grad @ array) / 2
+            closure_time += time.perf_counter() - begin
+            return loss
+        array[...] = 1
+        optimizer.state.clear()
+        begin = time.perf_counter()
+        optimizer.step(closure)
+        total = time.perf_counter() - begin
+        (state,) = optimizer.state.values()
+        return (total - closure_time) / state["n_iter"]
+    return timed
+
+
+def lbfgs(seconds: float) -> None:
+    """LBFGS's own cost per iteration beside torch's, with strong Wolfe and ten pairs."""
+    if not torch:
+        return
+    rows = [["LBFGS's own cost, 10 pairs", "optim_nb µs an iteration", "torch / optim_nb", "target"]]
+    for elements, target in ((10, 3), (10**6, 1)):
+        for dtype in ("float32", "float64"):
+            progress(f"LBFGS, {elements} elements, {dtype}")
+            ours = lbfgs_cost(optim_nb, optim_nb.Parameter, np.asarray, elements, dtype)
+            theirs = lbfgs_cost(torch.optim, torch.from_numpy, torch.from_numpy, elements, dtype)
+            ours(), theirs()
+            pairs, end = [], time.perf_counter() + seconds
+            while len(pairs) < 3 or (time.perf_counter() < end and len(pairs) < 50):
+                pairs.append((ours(), theirs()))
+            mine, other = map(list, zip(*pairs))
+            rows.append([f"{elements} elements, {dtype}", f"{min(mine) * 1e6:.4g}", ratio(other, mine),
+                         verdict(median(map(truediv, other, mine)), target)])
+    print_table(rows)
 
 
 def first_step(rounds: int) -> None:
@@ -371,6 +419,7 @@ def main() -> None:
         half_precision(seconds)
     muon(seconds)
     overhead(seconds)
+    lbfgs(seconds)
     first_step(3 if arguments.quick else 9)
     if JIT:
         cold_compile()

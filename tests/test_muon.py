@@ -142,8 +142,8 @@ def test_a_gradients_size_does_not_matter_down_to_eps():
 
 def test_float16_is_float32_rounded():
     p, q = matrix(dtype="f2"), Parameter(normal((4, 6), "f2").astype("f4"))
+    opt, other = Muon([p], lr=0.1), Muon([q], lr=0.1)
     for t in range(4):
-        (opt, other) = (Muon([p], lr=0.1), Muon([q], lr=0.1)) if t == 0 else (opt, other)
         give_grads([p], t)
         q.grad = p.grad.astype("f4")
         opt.step(), other.step()

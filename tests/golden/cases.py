@@ -82,6 +82,13 @@ single: dict[str, Any] = dict(
     tolerance={"float64": (2**28, 2**28)},
     reason="torch keeps mu_product in float32; with it rounded so, test_nadam.py holds every run to the usual tolerance")
 
+in_float32: dict[str, Any] = dict(
+    tolerance={"float32": (30, 40), "float64": (2**30, 2**30)},
+    reason="torch keeps eta and mu in float32, half an ulp of which is 2²⁸ ulps of float64, and its foreach also computes them "
+           "so, 1.4 ulps off; with λ = 1e-4 foreach's p - η(g + λp) and the loop's (1 - ηλ)p - ηg part by 24 ulps. Rounding "
+           "as the loop does, test_asgd.py holds every run to 4 ulps")
+averaging = dict(lr=0.05, lambd=0.5, t0=3)  # the rate falls to a half, and the mean begins, within the run
+
 CASES = [
     Case("SGD"),
     Case("SGD", dict(lr=0.1)),
@@ -146,6 +153,33 @@ CASES = [
     Case("NAdam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True, maximize=True), **single),
     Case("NAdam", dict(lr=0.05), dict(lr=0.01, betas=(0.5, 0.999), momentum_decay=2), **single),
     Case("NAdam", dict(lr=0.01, **short, weight_decay=0.1), dict(decoupled_weight_decay=True), resumable=True, **single),
+    Case("RAdam"),
+    Case("RAdam", dict(lr=0.05)),
+    Case("RAdam", dict(lr=0.05, betas=(0.0, 0.9))),
+    Case("RAdam", dict(lr=0.05, betas=(0.9, 0.6))),  # never rectified
+    Case("RAdam", dict(lr=0.05, betas=(0.9, 0.67))),  # from step 16 on
+    Case("RAdam", dict(lr=0.05, betas=(0.8, 0.9), eps=1e-3)),
+    Case("RAdam", dict(lr=0.01, weight_decay=0.1)),
+    Case("RAdam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True)),
+    Case("RAdam", dict(lr=0.01, weight_decay=0.1, maximize=True)),
+    Case("RAdam", dict(lr=0.05, weight_decay=0.1, decoupled_weight_decay=True, maximize=True)),
+    Case("RAdam", dict(lr=0.05), dict(lr=0.01, betas=(0.5, 0.6))),
+    Case("RAdam", dict(lr=0.01, betas=(0.9, 0.7), weight_decay=0.1), dict(decoupled_weight_decay=True), resumable=True),
+    Case("ASGD", **in_float32),
+    Case("ASGD", averaging, **in_float32),
+    Case("ASGD", dict(lr=0.05, lambd=0, t0=0), **in_float32),
+    Case("ASGD", averaging | dict(alpha=0), **in_float32),
+    Case("ASGD", averaging | dict(alpha=1, t0=-2), **in_float32),
+    Case("ASGD", averaging | dict(alpha=0.5, t0=2.5), **in_float32),
+    Case("ASGD", averaging | dict(t0=math.inf), **in_float32),
+    Case("ASGD", averaging | dict(weight_decay=0.1), **in_float32),
+    Case("ASGD", averaging | dict(weight_decay=0.1, maximize=True), **in_float32),
+    Case("ASGD", averaging, dict(lr=0.01, lambd=0.1, alpha=0.6, t0=20), **in_float32),
+    Case("ASGD", averaging | dict(weight_decay=0.1), dict(t0=30, maximize=True), resumable=True, **in_float32),
+    Case("SparseAdam", sparse=True, params=ROWS),
+    Case("SparseAdam", dict(lr=0.05), sparse=True, params=ROWS),
+    Case("SparseAdam", dict(lr=0.05, betas=(0.5, 0.8), eps=1e-3, maximize=True), sparse=True, params=ROWS),
+    Case("SparseAdam", dict(lr=0.05), dict(lr=0.01, betas=(0.0, 0.9)), sparse=True, params=ROWS, resumable=True),
 ]
 
 
