@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
 from optim_nb import ASGD, Adam, AdamW, LBFGS, Muon, Parameter, RAdam, SGD, SparseAdam, batch
+from optim_nb import (ASGD, Adam, Adamax, AdamW, LBFGS, Muon, NAdam, Parameter, RAdam, SGD, SparseAdam,
+                      batch)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,6 +92,10 @@ CASES = [
     Case(Given, dict(lr=0.1, max_iter=1, history_size=3), counts=False, exempt=EXEMPT),
     Case(Muon, dict(lr=0.1), **matrices),
     Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
+    Case(Adamax, dict(lr=0.1), ("exp_avg", "exp_inf")),
+    Case(Adamax, dict(lr=0.1, weight_decay=0.1, maximize=True), ("exp_avg", "exp_inf")),
+    Case(NAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(NAdam, dict(lr=0.1, weight_decay=0.1, momentum_decay=1, decoupled_weight_decay=True, maximize=True), ("exp_avg", "exp_avg_sq")),
     Case(RAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
     Case(RAdam, dict(lr=0.1, betas=(0.9, 0.9), weight_decay=0.1, decoupled_weight_decay=True), ("exp_avg", "exp_avg_sq")),
     Case(ASGD, dict(lr=0.1), ("ax",), lag=1),

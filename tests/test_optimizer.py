@@ -285,7 +285,8 @@ def test_the_number_of_betas():
 
 
 def test_flags_of_torch(optimizer):
-    if not {"foreach", "fused"} <= set(hyperparameters(optimizer)):  # torch does not offer them here
+    taken = inspect.signature(optimizer).parameters
+    if "foreach" not in taken:  # torch does not offer it here
         with pytest.raises(TypeError): optimizer(parameters(), lr=0.1, foreach=True, fused=True)
         return
     for flags in (dict(foreach=True), dict(fused=True), dict(foreach=False, fused=False), dict(fused=True, foreach=False)):
