@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, SGD, batch
+from optim_nb import Adam, AdamW, Parameter, RMSprop, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +42,10 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(RMSprop, dict(lr=0.1), ("square_avg",)),
+    Case(RMSprop, dict(lr=0.1, momentum=0.9, weight_decay=0.1), ("square_avg", "momentum_buffer")),
+    Case(RMSprop, dict(lr=0.1, centered=True, variance_floor=0.1), ("square_avg", "grad_avg")),
+    Case(RMSprop, dict(lr=0.1, alpha=0.9, momentum=0.5, centered=True, maximize=True), ("square_avg", "momentum_buffer", "grad_avg")),
 ]
 
 

@@ -95,6 +95,19 @@ CASES = [
     Case("AdamW", dict(lr=0.05, **short, amsgrad=True, weight_decay=0.1, maximize=True)),
     Case("AdamW", dict(lr=0.05), dict(weight_decay=0, eps=1e-6)),
     Case("AdamW", dict(lr=0.05, **short, weight_decay=0.1), dict(amsgrad=True), resumable=True),
+    Case("RMSprop"),
+    Case("RMSprop", dict(alpha=0.9)),
+    Case("RMSprop", dict(alpha=0.0, eps=1e-3)),
+    Case("RMSprop", dict(weight_decay=0.1)),
+    Case("RMSprop", dict(weight_decay=0.1, maximize=True)),
+    Case("RMSprop", dict(momentum=0.9)),
+    Case("RMSprop", dict(momentum=0.5, alpha=0.9, weight_decay=0.1, maximize=True)),
+    Case("RMSprop", dict(centered=True)),
+    Case("RMSprop", dict(centered=True, alpha=0.9, eps=1e-3, weight_decay=0.1, maximize=True)),
+    Case("RMSprop", dict(centered=True, momentum=0.9)),
+    Case("RMSprop", dict(alpha=0.9), dict(lr=0.001, momentum=0.5, centered=True)),
+    Case("RMSprop", dict(alpha=0.9, momentum=0.9, weight_decay=0.1), dict(centered=True), resumable=True),
+    Case("RMSprop", dict(centered=True, maximize=True), dict(centered=False), resumable=True),
 ]
 
 
