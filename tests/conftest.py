@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, RMSprop, SGD, batch
+from optim_nb import Adam, AdamW, Parameter, RMSprop, Rprop, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,8 @@ class Case:
     options: dict = field(default_factory=dict)
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
+    spent: tuple = ()  # hyperparameters that only a parameter's first step reads
+    signs: bool = False  # does it take of a gradient nothing but the sign, so that an infinite one is as good as any?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     def first_step(self, module):
@@ -46,6 +48,8 @@ CASES = [
     Case(RMSprop, dict(lr=0.1, momentum=0.9, weight_decay=0.1), ("square_avg", "momentum_buffer")),
     Case(RMSprop, dict(lr=0.1, centered=True, variance_floor=0.1), ("square_avg", "grad_avg")),
     Case(RMSprop, dict(lr=0.1, alpha=0.9, momentum=0.5, centered=True, maximize=True), ("square_avg", "momentum_buffer", "grad_avg")),
+    Case(Rprop, dict(lr=0.1), ("prev", "step_size"), spent=("lr",), signs=True),
+    Case(Rprop, dict(lr=0.1, etas=(0.3, 2), step_sizes=(0.01, 0.4), maximize=True), ("prev", "step_size"), spent=("lr",), signs=True),
 ]
 
 

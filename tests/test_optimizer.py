@@ -348,14 +348,16 @@ LATE_RUBBISH = {
 }
 
 
-@pytest.mark.parametrize("spoil", LATE_RUBBISH.values(), ids=LATE_RUBBISH)
+@pytest.mark.parametrize("what", LATE_RUBBISH)
 @pytest.mark.parametrize("trained", [0, 2])
-def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, spoil, trained):
+def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, what, trained):
     params = [Holder(normal()), Holder(normal())]
     opt = case([{"params": [p]} for p in params])
     train(opt, params, trained)
     give_grads(params, 9)
-    spoil(opt, params[1])
+    LATE_RUBBISH[what](opt, params[1])
+    option = what.split()[0]  # one that is not there, or is not read any more, spoils nothing
+    if option in ("lr", "weight_decay") and (option not in opt.defaults or trained and option in case.spent): return opt.step()
     with unchanged(opt), pytest.raises(Exception): opt.step()
 
 
@@ -493,6 +495,7 @@ def test_nan_and_inf_gradients_do_what_torch_does(case, value):
         if t == 1: params[0].grad[1] = value
         opt.step(), other.step()
     assert same(params[1].data, twins[1].data) and same(params[0].data[::2].copy(), twins[0].data[::2].copy())
+    if case.signs and np.isinf(value): return  # an infinite gradient has a sign
     assert not np.isfinite(params[0].data[1])
     if issubclass(case.cls, Adam): assert np.isnan(params[0].data[1])  # inf / sqrt(inf)
 
@@ -517,7 +520,7 @@ def test_hyperparameters_are_read_at_every_step(case):
     before = [p.data.copy() for p in params]
     opt.param_groups[0].update(lr=0.0)
     train(opt, params, 1, 2)
-    assert same([p.data for p in params], before)
+    assert same([p.data for p in params], before) != ("lr" in case.spent)
 
 
 LATE = [(SGD, {}, dict(momentum=0.9)), (SGD, dict(momentum=0.9), dict(nesterov=True)), (SGD, dict(momentum=0.9), dict(momentum=0)),

@@ -2,6 +2,7 @@
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamw import AdamW
 from optim_nb.optimizers.rmsprop import RMSprop
+from optim_nb.optimizers.rprop import Rprop
 from optim_nb.optimizers.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop", "Rprop"]

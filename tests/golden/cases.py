@@ -108,6 +108,14 @@ CASES = [
     Case("RMSprop", dict(alpha=0.9), dict(lr=0.001, momentum=0.5, centered=True)),
     Case("RMSprop", dict(alpha=0.9, momentum=0.9, weight_decay=0.1), dict(centered=True), resumable=True),
     Case("RMSprop", dict(centered=True, maximize=True), dict(centered=False), resumable=True),
+    Case("Rprop"),
+    Case("Rprop", dict(lr=0.05, etas=(0.7, 1.1))),
+    Case("Rprop", dict(lr=0.05, step_sizes=(0.01, 0.07))),
+    Case("Rprop", dict(lr=1e-9)),
+    Case("Rprop", dict(maximize=True)),
+    Case("Rprop", dict(lr=0.02), dict(lr=0.1, etas=(0.3, 1.5), step_sizes=(0.001, 0.2))),
+    Case("Rprop", dict(lr=0.02), dict(lr=0.1, step_sizes=(0.001, 0.2)), resumable=True),
+    Case("Rprop", dict(lr=0.02, etas=(0.7, 1.1), maximize=True), resumable=True),
 ]
 
 
