@@ -25,7 +25,7 @@ class Case:
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
     spent: tuple = ()  # hyperparameters that only a parameter's first step reads
-    signs: bool = False  # does it take of a gradient nothing but the sign, so that an infinite one is as good as any?
+    signs: bool = False  # does it take of a gradient nothing but the sign, +1 for inf and as in torch 0 for NaN?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     def first_step(self, module):

@@ -94,9 +94,11 @@ def test_products_of_tiny_gradients_underflow_as_in_torch():
     assert (steps([1e-23] * 3, "f4", lr=1.0)[1] == 1).all() and steps([1e-23] * 3, "f8", lr=1.0)[1][-1] > 1.4
 
 
-def test_nan_spoils_the_step_size_as_in_torch():
-    _, sizes, _ = steps([1.0, np.nan, 1.0])
-    assert np.isnan(sizes[1:]).all()
+def test_nan_is_no_vote_as_in_torch():
+    "torch's sign of NaN is 0: no move, no change of the step size, now or at the next step."
+    moves, sizes, _ = steps([1.0, np.nan, 1.0, 1.0], lr=1.0)
+    np.testing.assert_array_equal(moves, [-1, 0, -1, -1.2])
+    np.testing.assert_array_equal(sizes, [1, 1, 1, 1.2])
 
 
 def test_complex_numbers_are_pairs_of_reals():

@@ -5,24 +5,24 @@
 # %% auto #0
 __all__ = ['rprop_rule', 'Rprop']
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #4a99d002
+# %% ../../nbs/optimizers/11_rprop.ipynb #50b25291
 from collections.abc import Iterable
 
-from ..kernels import fused, maximum, minimum, sign, where
+from ..kernels import fused, maximum, minimum, where
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #278b26b7
+# %% ../../nbs/optimizers/11_rprop.ipynb #754d6c73
 @fused
 def rprop_rule(g, p, prev, step, down, up, low, high, zero, one):
     "One step of Rprop on one element: (1) to (4)."
-    s = sign(g * prev)                                                    # (1)
-    step = step * where(s > zero, up, where(s < zero, down, s + one))     # (2)
-    step = minimum(maximum(step, low), high)                              # (2)
-    g = where(s < zero, zero, g)                                          # (3)
-    p = p - step * sign(g)                                                # (4)
+    s = g * prev                                                       # (1)
+    step = step * where(s > zero, up, where(s < zero, down, one))      # (1)
+    step = minimum(maximum(step, low), high)                           # (2)
+    g = where(s < zero, zero, g)                                       # (3)
+    p = p - where(g > zero, step, where(g < zero, -step, zero))        # (4)
     return p, g, step
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #c2b1b18f
+# %% ../../nbs/optimizers/11_rprop.ipynb #c2aea0bf
 class Rprop(Optimizer):
     """Rprop: a step size per coordinate, driven by the signs of gradients alone.
 
