@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import ASGD, Adam, AdamW, LBFGS, Muon, Parameter, RAdam, SGD, SparseAdam, batch
-from optim_nb import (ASGD, Adam, Adamax, AdamW, LBFGS, Muon, NAdam, Parameter, RAdam, SGD, SparseAdam,
-                      batch)
+from optim_nb import ASGD, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,6 +42,8 @@ class Case:
     elementwise: bool = True  # does an element's step depend on that element alone?
     complex: bool = True  # are complex parameters taken?
     lag: int = 0  # steps until a new lr is heard; ASGD decides at each step on the rate of the next, as torch's does
+    spent: tuple = ()  # hyperparameters that only a parameter's first step reads
+    signs: bool = False  # does it take of a gradient nothing but the sign, +1 for inf and as in torch 0 for NaN?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     @property
@@ -100,6 +100,12 @@ CASES = [
     Case(RAdam, dict(lr=0.1, betas=(0.9, 0.9), weight_decay=0.1, decoupled_weight_decay=True), ("exp_avg", "exp_avg_sq")),
     Case(ASGD, dict(lr=0.1), ("ax",), lag=1),
     Case(ASGD, dict(lr=0.1, lambd=0.5, alpha=0.6, t0=0, weight_decay=0.1, maximize=True), ("ax",), lag=1),
+    Case(RMSprop, dict(lr=0.1), ("square_avg",)),
+    Case(RMSprop, dict(lr=0.1, momentum=0.9, weight_decay=0.1), ("square_avg", "momentum_buffer")),
+    Case(RMSprop, dict(lr=0.1, centered=True, variance_floor=0.1), ("square_avg", "grad_avg")),
+    Case(RMSprop, dict(lr=0.1, alpha=0.9, momentum=0.5, centered=True, maximize=True), ("square_avg", "momentum_buffer", "grad_avg")),
+    Case(Rprop, dict(lr=0.1), ("prev", "step_size"), spent=("lr",), signs=True),
+    Case(Rprop, dict(lr=0.1, etas=(0.3, 2), step_sizes=(0.01, 0.4), maximize=True), ("prev", "step_size"), spent=("lr",), signs=True),
 ]
 
 

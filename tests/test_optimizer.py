@@ -360,14 +360,16 @@ LATE_RUBBISH = {
 }
 
 
-@pytest.mark.parametrize("spoil", LATE_RUBBISH.values(), ids=LATE_RUBBISH)
+@pytest.mark.parametrize("what", LATE_RUBBISH)
 @pytest.mark.parametrize("trained", [0, 2])
-def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, spoil, trained):
+def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, what, trained):
     params = [Holder(normal()), Holder(normal())]
     opt = case([{"params": [p]} for p in params])
     train(opt, params, trained)
     give_grads(params, 9)
-    spoil(opt, params[1])
+    LATE_RUBBISH[what](opt, params[1])
+    option = what.split()[0]  # one that is not there, or is not read any more, spoils nothing
+    if option in ("lr", "weight_decay") and (option not in opt.defaults or trained and option in case.spent): return opt.step()
     with unchanged(opt), pytest.raises(Exception): opt.step()
 
 
@@ -509,7 +511,7 @@ def test_nan_and_inf_gradients_do_what_torch_does(case, value):
         assert np.isnan(params[0].data).all()  # the whole matrix to which the element belongs
         return
     assert same(params[0].data[::2].copy(), twins[0].data[::2].copy())
-    assert not np.isfinite(params[0].data[1])
+    assert np.isfinite(params[0].data[1]) == case.signs
     if issubclass(case.cls, Adam): assert np.isnan(params[0].data[1])  # inf / sqrt(inf)
 
 
@@ -537,7 +539,7 @@ def test_hyperparameters_are_read_at_every_step(case):
     train(opt, params, case.lag, 2)
     before = [p.data.copy() for p in params]
     train(opt, params, 1, 2 + case.lag)
-    assert same([p.data for p in params], before)
+    assert same([p.data for p in params], before) != ("lr" in case.spent)
 
 
 LATE = [(SGD, {}, dict(momentum=0.9)), (SGD, dict(momentum=0.9), dict(nesterov=True)), (SGD, dict(momentum=0.9), dict(momentum=0)),

@@ -149,7 +149,8 @@ SIGNATURES = json.loads((GOLDEN / "signatures.json").read_text())["optim"]
 
 
 # Arguments of ours that torch has not: keyword-only, last, and torch's behaviour is the default.
-EXTRA = {"LBFGS": [["tolerance_curvature", "KEYWORD_ONLY", "None"]]}  # torch's test of curvature depends on the units of the loss
+EXTRA = {"LBFGS": [["tolerance_curvature", "KEYWORD_ONLY", "None"]],  # torch's test of curvature depends on the units of the loss
+         "RMSprop": [["variance_floor", "KEYWORD_ONLY", "None"]]}  # torch's centered variance can be negative
 
 
 def test_takes_torchs_arguments(optimizer):

@@ -7,8 +7,10 @@ from optim_nb.optimizers.lbfgs import LBFGS
 from optim_nb.optimizers.muon import Muon
 from optim_nb.optimizers.nadam import NAdam
 from optim_nb.optimizers.radam import RAdam
+from optim_nb.optimizers.rmsprop import RMSprop
+from optim_nb.optimizers.rprop import Rprop
 from optim_nb.optimizers.sgd import SGD
 from optim_nb.optimizers.sparse_adam import SparseAdam
 
-__all__ = ["SGD", "Adam", "AdamW", "RAdam", "ASGD", "SparseAdam", "LBFGS", "Muon"]
-__all__ = ["SGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "ASGD", "SparseAdam", "LBFGS", "Muon"]
+__all__ = ["SGD", "Adam", "AdamW", "RMSprop", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop", "SparseAdam", "LBFGS",
+           "Muon"]
