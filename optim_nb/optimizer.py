@@ -53,12 +53,15 @@ class Range:
         every value is more than this
     count : int | None, default None
         how many numbers; None is one number, not a sequence
+    message : str, default 'Invalid {label}: {value}'
+        where torch has other words
     """
     label: str # as in "Invalid learning rate: -1"
     low: float = 0.0 # the smallest value allowed
     below: float = np.inf # every value is less than this, or both are infinite
     above: float = -np.inf # every value is more than this
     count: int | None = None # how many numbers; None is one number, not a sequence
+    message: str = "Invalid {label}: {value}" # where torch has other words
 
     def holds(self, value: Any) -> bool:
         "Is this one `value` within the range? NaN is in none."
@@ -70,8 +73,8 @@ class Range:
         "Raise torch's ValueError unless the `value` of `name` lies in the range."
         if value is required: return
         if self.count is None:
-            if not self.holds(value): raise ValueError(f"Invalid {self.label}: {value}")
-            return
+            if self.holds(value): return
+            raise ValueError(self.message.format(label=self.label, value=value))
         if not isinstance(value, (tuple, list)) or len(value) != self.count:
             pair = "a pair" if self.count == 2 else f"{self.count}"
             raise ValueError(f"Invalid {name}: {value}, need {pair} of numbers")
@@ -481,6 +484,10 @@ class GroupPart(Part):
         self.steps: list[int] = []  # how many each parameter has taken
         self.carried: list = []  # the numbers that each carries, as a tuple; then as a dict
 
+    def shapes(self, p: np.ndarray) -> list:
+        "The shape that each buffer of `p` must have."
+        return [*buffer_shapes(self.buffers, p.shape).values()]
+
     def name(self, i: int) -> str:
         "What to call parameter number `i` in an error."
         place = next(n for n, q in enumerate(self.group["params"]) if q is self.params[i])
@@ -639,7 +646,9 @@ def is_absent(part: GroupPart) -> bool:
     if len({*part.params}) < len(part.params): return True
     if None in part.states: return False  # gathered one by one already
     if any(map(is_, map(_grad, part.params), repeat(None))): return True
-    return any(any(map(is_, map(read, part.states), repeat(None))) for read in part.readers)
+    try: return any(any(map(is_, map(read, part.states), repeat(None)))
+                    for read in part.readers)
+    except KeyError: return False  # one by one too: a state that was emptied
 
 def refuse_dense(
     parts: list[GroupPart], # Of a step

@@ -1,10 +1,10 @@
 """The table of optimizers that every contract is tested on, and what the contract tests share."""
 import gc, os, subprocess, sys, tracemalloc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, SGD, batch
+from optim_nb import Adafactor, Adam, AdamW, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,8 +24,15 @@ class Case:
     options: dict = field(default_factory=dict)
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
+    factors: Callable | None = None  # the shape of a parameter of two dimensions or more → {buffer: its shape}, where not `buffers`
+    real: str = ""  # why it refuses complex parameters
+    couples: str = ""  # why a NaN does not stay in the element where it arose
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
+    def kept(self, p):
+        "{name: shape} of the buffers that belong to the parameter."
+        return self.factors(p.data.shape) if self.factors and p.data.ndim > 1 else dict.fromkeys(self.buffers, p.data.shape)
+    def takes(self, dtype): return not (self.real and np.dtype(dtype).kind == "c")
     def first_step(self, module):
         "Code that takes a step with the class in `module`; it prints True."
         return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step(); "
@@ -42,6 +49,9 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    *(Case(Adafactor, options, ("variance",), factors=lambda s: {"row_var": (*s[:-1], 1), "col_var": (*s[:-2], 1, s[-1])},
+           real="torch's refuses them too", couples="the clipping looks at the RMS of the whole update, the step at that of the parameter")
+      for options in (dict(lr=0.1), dict(lr=0.1, weight_decay=0.1, d=2.0, eps=(1e-6, 1e-2), beta2_decay=-0.5, maximize=True))),
 ]
 
 

@@ -137,6 +137,7 @@ def test_add_param_group_in_mid_training(case):
 @pytest.mark.parametrize("shapes, dtypes", [([(3,), (2, 2), (), (0,), (0, 4), (65,)], ["f8"]), ([(3,), (4,), (5,)], ["f4", "f8", "f4"]),
                                             ([(3,), (4,), (5,), ()], ["f2", "c8", "c16", "f4"])])
 def test_a_group_is_its_parameters_one_by_one(case, shapes, dtypes):
+    dtypes = list(filter(case.takes, dtypes))
     params = [Parameter(normal(s, dtypes[i % len(dtypes)], i)) for i, s in enumerate(shapes)]
     alone = clone(params)
     opt, singles = case(params), [case([p]) for p in alone]
@@ -146,10 +147,10 @@ def test_a_group_is_its_parameters_one_by_one(case, shapes, dtypes):
         for single in singles: single.step()
     for p, single, q in zip(params, singles, alone): assert_twins(opt, [p], single, [q])
     for p in params:
-        assert set(opt.state[p]) == {*case.buffers, *(["step"] if case.counts else [])}
-        for b in case.buffers:
+        assert set(opt.state[p]) == {*case.kept(p), *(["step"] if case.counts else [])}
+        for b, shape in case.kept(p).items():
             kept = np.dtype("f4") if p.data.dtype == np.float16 else p.data.dtype
-            assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == p.data.shape
+            assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == shape
         if case.counts: assert type(opt.state[p]["step"]) is int and opt.state[p]["step"] == 4
 
 
@@ -236,7 +237,7 @@ BAD_GROUPS = {
     "names": (lambda p: {"params": [("w", leaf())]}, ValueError, "with/without names"),
     "half-named": (lambda p: {"params": [("w", leaf()), leaf()]}, ValueError, "with/without names"),
     "no params": (lambda p: {"lr": 0.1}, KeyError, "params"),
-    "negative lr": (lambda p: {"params": [leaf()], "lr": -1}, ValueError, "^Invalid learning rate: -1$"),
+    "negative lr": (lambda p: {"params": [leaf()], "lr": -1}, ValueError, "^(Invalid learning rate:|Learning rate should be >= 0 but is:) -1$"),
 }
 
 
@@ -277,13 +278,15 @@ def test_the_number_of_betas():
 
 def test_flags_of_torch(optimizer):
     for flags in (dict(foreach=True), dict(fused=True), dict(foreach=False, fused=False), dict(fused=True, foreach=False)):
+        flags = {name: flag for name, flag in flags.items() if name in hyperparameters(optimizer)}
         params, plain = parameters(), parameters()
         opt, other = optimizer(params, lr=0.1, **flags), optimizer(plain, lr=0.1)
         train(opt, params, 2), train(other, plain, 2)
         assert_twins(opt, params, other, plain)
-        assert opt.param_groups[0]["foreach"] == flags.get("foreach")
-    with pytest.raises(RuntimeError, match="^`fused` and `foreach` cannot be `True` together.$"):
-        optimizer(parameters(), lr=0.1, fused=True, foreach=True)
+        assert opt.param_groups[0].get("foreach") == flags.get("foreach")
+    if "fused" in hyperparameters(optimizer):
+        with pytest.raises(RuntimeError, match="^`fused` and `foreach` cannot be `True` together.$"):
+            optimizer(parameters(), lr=0.1, fused=True, foreach=True)
     for flag in {"capturable", "differentiable"} & set(opt.defaults):
         with pytest.raises(ValueError, match=f"{flag}=True is not supported: "): optimizer(parameters(), lr=0.1, **{flag: True})
 
@@ -489,7 +492,7 @@ def test_nan_and_inf_gradients_do_what_torch_does(case, value):
         give_grads(params, t), give_grads(twins, t)
         if t == 1: params[0].grad[1] = value
         opt.step(), other.step()
-    assert same(params[1].data, twins[1].data) and same(params[0].data[::2].copy(), twins[0].data[::2].copy())
+    assert same(params[1].data, twins[1].data) and (case.couples or same(params[0].data[::2].copy(), twins[0].data[::2].copy()))
     assert not np.isfinite(params[0].data[1])
     if issubclass(case.cls, Adam): assert np.isnan(params[0].data[1])  # inf / sqrt(inf)
 
@@ -627,7 +630,7 @@ def test_state_dict_is_torchs_format(case):
     if case.buffers or case.counts: assert list(saved["state"]) == [0, 1]
     for i, p in enumerate(params):
         assert same(saved["state"].get(i, {}), state(opt, p))
-        assert set(saved["state"].get(i, {})) == {*case.buffers, *(["step"] if case.counts else [])}
+        assert set(saved["state"].get(i, {})) == {*case.kept(p), *(["step"] if case.counts else [])}
 
 
 def test_state_dicts_are_copies(case):
@@ -653,6 +656,7 @@ def test_state_dicts_are_copies(case):
 @pytest.mark.parametrize("through", [lambda d: d, copy.deepcopy, lambda d: pickle.loads(pickle.dumps(d))], ids=["as it is", "deepcopy", "pickle"])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", ">f8"])
 def test_a_round_trip_continues_bit_for_bit(case, through, dtype):
+    if not case.takes(dtype): return
     params = [Parameter(normal(s).astype(dtype)) for s in ((3,), (), (2, 2), (0,))]
     opt = case([{"params": params[:2], "lr": 0.01, "tag": "a"}, {"params": params[2:]}])
     train(opt, params[:3], 3)
@@ -693,7 +697,7 @@ BAD_DICTS = {
     "larger group": (lambda d: d["param_groups"][0]["params"].append(9), ValueError, "^loaded state dict contains a parameter group that"),
     "no groups": (lambda d: d.pop("param_groups"), KeyError, "param_groups"),
     "no state": (lambda d: d.pop("state"), KeyError, "state"),
-    "negative lr": (lambda d: d["param_groups"][1].update(lr=-1.0), ValueError, "^Invalid learning rate: -1.0$"),
+    "negative lr": (lambda d: d["param_groups"][1].update(lr=-1.0), ValueError, "^(Invalid learning rate:|Learning rate should be >= 0 but is:) -1.0$"),
 }
 
 
@@ -712,7 +716,8 @@ def test_buffers_of_the_wrong_shape_are_not_loaded(case, unchanged):
     opt, other = case(params), case(big)
     train(opt, params, 2), train(other, big, 2)
     if not case.buffers: return opt.load_state_dict(other.state_dict())
-    with unchanged(opt), pytest.raises(ValueError, match=r"shape \(5, 5\)"): opt.load_state_dict(other.state_dict())
+    wrong = re.escape(str(next(iter(case.kept(big[1]).values()))))
+    with unchanged(opt), pytest.raises(ValueError, match=f"shape {wrong}"): opt.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize("dtype, kept", [("f2", "f4"), ("f4", "f4"), ("f8", "f8")])
@@ -724,7 +729,7 @@ def test_loaded_buffers_take_the_dtype_of_the_parameter(case, dtype, kept):
     other = case(parameters(dtype=dtype))
     other.load_state_dict(opt.state_dict())
     for p in other.param_groups[0]["params"]:
-        for b in case.buffers: assert other.state[p][b].dtype == np.dtype(kept)
+        for b in case.kept(p): assert other.state[p][b].dtype == np.dtype(kept)
         assert other.state[p]["visits"].dtype == np.array([1]).dtype
         if case.counts: assert type(other.state[p]["step"]) is int
     train(other, other.param_groups[0]["params"], 1)
@@ -1205,6 +1210,7 @@ def test_an_array_may_change_its_shape_in_place(case, either_look, unchanged):
     give_grads([p], 5)
     if case.buffers:
         with unchanged(opt), pytest.raises(ValueError, match="has shape"): opt.step()
+    if case.factors: return  # other rows and columns have other moments
     for b in case.buffers: opt.state[p][b].shape = (3, 2)
     opt.step()
     q.grad = normal((3, 2), seed=(7, 5, 0)).reshape(2, 3)
@@ -1230,10 +1236,11 @@ def test_concurrent_steps_of_one_optimizer_are_all_taken(case):
 
 @pytest.mark.parametrize("dtypes", [["f4"], ["f8"], ["f2"], ["f4", "f2", "f8", "c8", "c16"]], ids="-".join)
 def test_both_looks_lead_to_the_same_step(case, dtypes, monkeypatch):
+    taken = list(filter(case.takes, dtypes))
     def run(asked):
         monkeypatch.setattr(batching, "_asked", asked)
         layouts = [np.ascontiguousarray, np.asfortranarray, lambda a: np.repeat(a, 2, 0)[::2]]
-        params = [Parameter(layouts[i % 3](normal((3, 4), dtypes[i % len(dtypes)], i))) for i in range(7)]
+        params = [Parameter(layouts[i % 3](normal((3, 4), taken[i % len(taken)], i))) for i in range(7)]
         opt = case([{"params": params[:4]}, {"params": params[4:], "lr": 0.2}])
         for t in range(6):
             give_grads(params, t)
@@ -1436,7 +1443,7 @@ def test_a_range_is_declared_in_the_signature_or_by_name():
 def test_every_optimizer_shows_one_base_and_declares_what_it_takes(optimizer):
     assert optimizer.__mro__[-2] is Optimizer and Optimizer.__bases__ == (object,)
     assert set(optimizer(parameters()).defaults) - {"decoupled_weight_decay"} <= set(hyperparameters(optimizer)) | {"decoupled_weight_decay"}
-    assert hyperparameters(optimizer)["lr"].range.label == "learning rate"
+    assert hyperparameters(optimizer)["lr"].range.label.lower() == "learning rate"
 
 
 def test_two_groups_that_are_both_out_of_step_keep_their_own_settings(case):
