@@ -594,7 +594,7 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fo
 def spread(
     f: Callable, # A function with a loop over `prange`
 ) -> Callable: # Takes the number of elements, then what `f` takes
-    """Compile `f` for one thread and for all; a call takes the one that pays for its elements.
+    """Compile `f` for one thread and for all; a call takes the one that pays.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FACTORS', 'rms', 'mean', 'smallest', 'descend', 'factored_rule', 'vector_rule', 'Adafactor']
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #70471ac9
+# %% ../../nbs/optimizers/14_adafactor.ipynb #a332f04e
 from collections.abc import Iterable
 from math import sqrt
 from typing import Annotated, Any
@@ -17,21 +17,21 @@ from ..kernels import JIT, compiled, minimum
 from ..optimizer import Optimizer, Range
 if JIT: from numba import prange
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #a3797082
+# %% ../../nbs/optimizers/14_adafactor.ipynb #556fbd44
 def rms(x: np.ndarray) -> float:
-    "Root of the mean square of all elements."
+    "Root of the mean square of all elements of `x`."
     return sqrt(np.vdot(x, x) / x.size)
 
 def mean(x: np.ndarray, axis: int) -> np.ndarray:
-    "Mean along an axis, which stays; where it has a single element, `x`."
+    "Mean of `x` along an `axis`, which stays; where that has a single element, `x`."
     return x.mean(axis, keepdims=True) if x.shape[axis] > 1 else x
 
 def smallest(eps1: float | None, p: np.ndarray) -> float:
-    "ε₁; by default the eps of the dtype."
+    "`eps1`; where that is None, the eps of the dtype of `p`."
     return float(np.finfo(p.dtype).eps) if eps1 is None else eps1
 
 def descend(p, u, rho, eps2, d, keep):
-    "The parameter after a step along `u`, clipped and scaled."
+    "Shrink `p` to `keep` of it, go along `u`, clipped at `d`: `rho` of its RMS or of `eps2`."
     alpha = max(eps2, rms(p)) * rho                          # (9)
     return keep * p - alpha / max(1.0, rms(u) / d) * u       # (8), (10)
 
@@ -55,11 +55,11 @@ def vector_rule(g, p, v, w, rho, eps1, eps2, d, keep):
     u = g / np.sqrt(np.maximum(v, eps1**2))
     return descend(p, u, rho, eps2, d, keep), v
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #3ccb9ec4
+# %% ../../nbs/optimizers/14_adafactor.ipynb #2236626f
 FACTORS = dict(row_var=lambda shape: (*shape[:-1], 1),
                col_var=lambda shape: (*shape[:-2], 1, shape[-1]))
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #6838b238
+# %% ../../nbs/optimizers/14_adafactor.ipynb #7b1aaf1c
 if JIT:
     TASKS, BLOCK = 64, 1 << 16  # tasks of a loop; elements of a block of rows
 
@@ -82,7 +82,7 @@ if JIT:
         for j in range(p.shape[2]): s += p[k, i, j] * p[k, i, j]
         return s
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #8e19b15c
+# %% ../../nbs/optimizers/14_adafactor.ipynb #6a6a692c
 if JIT:
     @spread
     def _moments(g, p, row, w, height, partial, sums):
@@ -102,7 +102,7 @@ if JIT:
                     square += _plain_squares(p, k, i)
             sums[t] = square
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #730a1f28
+# %% ../../nbs/optimizers/14_adafactor.ipynb #b83a2c47
 if JIT:
     @spread
     def _roots(row, col, partial, w, floor, a, b):
@@ -129,7 +129,7 @@ if JIT:
             s += u * u
         return s
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #8b63fc11
+# %% ../../nbs/optimizers/14_adafactor.ipynb #21c70368
 if JIT:
     @spread
     def _norms(g, a, b, cap, sums):
@@ -160,7 +160,7 @@ if JIT:
                 i += 1
                 if i == n: k, i = k + 1, 0
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #bc3da48f
+# %% ../../nbs/optimizers/14_adafactor.ipynb #3eb0fd72
 if JIT:
     def _plain(a, dtype):
         "`a` as the loops can take it, a copy where it must be."
@@ -191,7 +191,7 @@ if JIT:
             if q is not p: np.copyto(p, q, casting="unsafe")
         return write, row.reshape(r.shape), col.reshape(c.shape)
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #d8771996
+# %% ../../nbs/optimizers/14_adafactor.ipynb #e71f237a
 _SHOULD = "{label} should be >= 0 but is: {value}"
 
 class _Epsilons(Range):
@@ -210,7 +210,7 @@ _CLIP = Range("Clipping threshold d", 1.0, message=_SHOULD.replace("0", "1"))
 _DECAY = Range("beta2_decay", -np.inf, 5e-324, message=_SHOULD.replace(">", "<"))
 _EPS = _Epsilons("eps")
 
-# %% ../../nbs/optimizers/14_adafactor.ipynb #8e77c752
+# %% ../../nbs/optimizers/14_adafactor.ipynb #af9fb707
 class Adafactor(Optimizer):
     """Adam without momentum, whose second moments are kept as row means and column means.
 
@@ -249,6 +249,7 @@ class Adafactor(Optimizer):
             foreach=foreach, maximize=maximize))
 
     def parts(self, group: dict) -> list[tuple]:
+        "Matrices of the `group`, and the rest. Raises RuntimeError for complex ones."
         matrices: list = []
         others: list = []
         for p in group["params"]:
