@@ -7,7 +7,7 @@ __all__ = ['LIST', 'NDARRAY', 'DESCR', 'C_ORDER', 'F_ORDER', 'WRITEABLE', 'ALIGN
            'NUMBER', 'HALF', 'SINGLE', 'DOUBLE', 'ELEMENTS', 'FORMATS', 'START', 'END', 'ORDER', 'SORTED_START',
            'SORTED_END', 'MIXED', 'FOREIGN', 'UNSORTED', 'TOUCHING', 'PARALLEL_FROM', 'CHUNK', 'ASK_FIRST',
            'compute_dtype', 'state_dtype', 'check_written', 'check_parameter', 'check_gradient', 'aliased_gradients',
-           'is_fortran', 'Whole', 'whole', 'Part', 'Batch']
+           'is_fortran', 'Whole', 'whole', 'Part', 'spread', 'Batch']
 
 # %% ../nbs/02_batch.ipynb #6de2c202
 from collections.abc import Callable
@@ -146,11 +146,11 @@ def check_gradient(
         raise RuntimeError(f"{name}: grad has dtype {g.dtype}, but the parameter has dtype "
                            f"{p.dtype}")
 
-def _check_buffer(buffer, p, storage, name):
-    "Raise unless `buffer` goes with `p` element by element."
+def _check_buffer(buffer, p, shape, storage, name):
+    "Raise unless `buffer` has this `shape`, and a dtype that goes with `p`."
     check_written(buffer, name)
-    if buffer.shape != p.shape:
-        raise ValueError(f"{name} has shape {buffer.shape}, not {p.shape}")
+    if buffer.shape != shape:
+        raise ValueError(f"{name} has shape {buffer.shape}, not {shape}")
     if storage and np.iscomplexobj(p):
         raise TypeError(f"{name}: complex numbers cannot be kept as {storage.name}")
     native, real = buffer.dtype.newbyteorder("="), compute_dtype(p.dtype)
@@ -553,13 +553,31 @@ class Part:
         row : tuple
             Its arrays (g, p, *buffers)
         """
-        g, p, *buffers = row
-        check_parameter(p, self.name(i))
-        check_gradient(g, p, self.name(i))
+        (g, p, *buffers), name = row, self.name(i)
+        check_parameter(p, name)
+        check_gradient(g, p, name)
         if isinstance(g, SparseGrad): self.touched(i)
-        for c, (buffer, storage) in enumerate(zip(buffers, self.storages), 2):
-            if self.names is None: check_written(buffer, self.label(i, c))
-            else: _check_buffer(buffer, p, storage, self.label(i, c))
+        known = zip(buffers, self.labels, self.shapes(p), self.storages)
+        for buffer, label, shape, storage in known:
+            if shape is None: check_written(buffer, f"{label} of {name}")
+            else: _check_buffer(buffer, p, shape, storage, f"{label} of {name}")
+
+    def shapes(self,
+        p: np.ndarray, # A parameter
+    ) -> list: # None where any will do
+        """The shape that each buffer of `p` must have.
+
+        Parameters
+        ----------
+        p : np.ndarray
+            A parameter
+
+        Returns
+        -------
+        list
+            None where any will do
+        """
+        return [None if self.names is None else p.shape] * len(self.labels)
 
     def in_order(self, coefficients: dict) -> dict:
         "The coefficients in the rule's order. Raises TypeError where they are others."
@@ -579,6 +597,27 @@ def _after_fork():
     _lock, _forked = threading.Lock(), True
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
+
+def spread(
+    f: Callable, # A function with a loop over `prange`
+) -> Callable: # Takes the number of elements, then what `f` takes
+    """Compile `f` for one thread and for all; a call takes the one that pays.
+
+    Parameters
+    ----------
+    f : Callable
+        A function with a loop over `prange`
+
+    Returns
+    -------
+    Callable
+        Takes the number of elements, then what `f` takes
+    """
+    alone, together = compiled(f), compiled(f, parallel=True)
+    def loop(elements, *args):
+        if elements < PARALLEL_FROM or _forked: return alone(*args)
+        with _lock: return together(*args)
+    return loop
 
 if JIT:
     @compiled
@@ -701,7 +740,8 @@ class Batch:
 
     def _enter_spans(self, k, i, r, row):
         first = self.segments[k, WRITES] + i * (len(row) - 1)
-        self.spans[[r, *range(first, first + len(row) - 1)], :2] = [*map(_span, _arrays(row))]
+        for k, a in enumerate(_arrays(row), first - 1):
+            self.spans[k if k >= first else r, :2] = _span(a)
 
     def _rows(self):
         "Part's number, part, number in it, row of the table, arrays of each parameter."
@@ -726,10 +766,10 @@ class Batch:
         if self._see_if_apart() == MIXED: return
         def name(r, column): return rows[r][1].label(rows[r][2], column)
         for r in aliased_gradients([_arrays(row) for *_, row in rows], name):
-            self.held.append(plain.get(r, rows[r][-1])[0].copy(order="K"))
-            self.table[r, ARRAYS] = self.held[-1].ctypes.data
+            self.gradients[r] = copy = (plain.get(r) or _arrays(rows[r][-1]))[0].copy("K")
+            self.table[r, ARRAYS] = copy.ctypes.data
             for _, _, table in (of for of in self.inside if of[1] == r):
-                table[:, ARRAYS] += self.held[-1].ctypes.data - plain[r][0].ctypes.data
+                table[:, ARRAYS] += copy.ctypes.data - plain[r][0].ctypes.data
 
     def _let_stand_in(self, k, part, i, r, row):
         "Point a row of the table at arrays that a kernel can take; note what to copy back."
@@ -857,7 +897,13 @@ class Batch:
             for k, counts in enumerate(self.segments.tolist()): self._run_part(k, counts)
         if not self.copies and not made: return
         with np.errstate(all="ignore"):
-            for a, where, new in (*self.copies, *made): a[where] = new
+            for a, where, new in (*self.copies, *made):
+                if not callable(new): a[where] = new
+                elif where is ...: new(a)
+                else:
+                    some = a[where]
+                    new(some)
+                    a[where] = some
 
     def _run_part(self, k, counts):
         "The loops of a part: one for each kind of its rows, on one thread or on all."
@@ -890,6 +936,7 @@ class Batch:
         self.parts = self.arrays = ()
         self.held: list = []  # copies that the kernels work on
         self.inside: list = []  # (part, row, table of the rows in its sparse gradient)
+        self.gradients: dict = {}  # row → copy of a gradient that the step would overwrite
         self.copies: list = []  # (array, where, copy) to be written back
         self.settings: dict = {}  # number → (coefficients, decay, maximize)
 
@@ -899,6 +946,8 @@ class Batch:
         with np.errstate(all="ignore"):
             for k, part, i, r, row in self._rows():
                 if part.names is not None and JIT: continue
+                if r in self.gradients and isinstance(row[0], np.ndarray):
+                    row = self.gradients[r], *row[1:]
                 make = self._apply_whole if part.names is None else self._apply
                 where, some = _touched(part, i, row)
                 new = make(part, some, *self.settings[self.table[r, SETTING]])
@@ -909,7 +958,8 @@ class Batch:
     def _apply_whole(self, part, row, coefficients, decay, maximize):
         g, p, *buffers = row
         if p.dtype == np.float16: g, p = g.astype(np.float32), p.astype(np.float32)
-        g, p = prepare(g, p, -1 if maximize else 1, *decay)
+        if maximize or decay != (0, 1):  # else it would copy both for nothing
+            g, p = prepare(g, p, -1 if maximize else 1, *decay)
         return part.rule(g, p, *buffers, **coefficients)
 
     def _apply(self, part, row, coefficients, decay, maximize):

@@ -484,6 +484,10 @@ class GroupPart(Part):
         self.steps: list[int] = []  # how many each parameter has taken
         self.carried: list = []  # the numbers that each carries, as a tuple; then as a dict
 
+    def shapes(self, p: np.ndarray) -> list:
+        "The shape that each buffer of `p` must have."
+        return [*buffer_shapes(self.buffers, p.shape).values()]
+
     def name(self, i: int) -> str:
         "What to call parameter number `i` in an error."
         params = self.group["params"]
@@ -670,7 +674,9 @@ def is_absent(part: GroupPart) -> bool:
     if len({*part.params}) < len(part.params): return True
     if part.pending or None in part.states: return False  # gathered one by one already
     if any(map(is_, map(_grad, part.params), repeat(None))): return True
-    return any(any(map(is_, map(read, part.states), repeat(None))) for read in part.readers)
+    try: return any(any(map(is_, map(read, part.states), repeat(None)))
+                    for read in part.readers)
+    except KeyError: return False  # one by one too: a state that was emptied
 
 def refuse_dense(
     parts: list[GroupPart], # Of a step

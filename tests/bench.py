@@ -322,6 +322,55 @@ def lbfgs(seconds: float) -> None:
     print_table(rows)
 
 
+def transformer(width: int = 256, layers: int = 4, words: int = 8000) -> list[tuple[int, ...]]:
+    """The shapes of a small transformer's parameters."""
+    layer = [(3 * width, width), (3 * width,), (width, width), (width,), (4 * width, width), (4 * width,), (width, 4 * width)]
+    return [(words, width), *(layer + 5 * [(width,)]) * layers]
+
+
+def resnet() -> list[tuple[int, ...]]:
+    """The shapes of ResNet-18's parameters."""
+    shapes: list[tuple[int, ...]] = [(64, 3, 7, 7), (64,), (64,)]
+    for before, width in itertools.pairwise((64, 64, 128, 256, 512)):
+        shapes += [(width, before, 3, 3), *[(width, width, 3, 3)] * 3, *[(width,)] * 8]
+        shapes += [(width, before, 1, 1), (width,), (width,)] if before < width else []
+    return [*shapes, (1000, 512), (1000,)]
+
+
+def adafactor(seconds: float) -> None:
+    """Adafactor over the parameters of two networks, and over some of their matrices alone, with fresh gradients."""
+    lists = {"small transformer": transformer(), "ResNet-18": resnet(), "64 × 64": [(64, 64)], "512 × 512": [(512, 512)],
+             "8000 × 256": [(8000, 256)], "512 × 512 × 3 × 3": [(512, 512, 3, 3)], "256 × 128 × 1 × 1": [(256, 128, 1, 1)]}
+    rows = [["Adafactor, float32, fresh gradients", "optim_nb µs", *(["torch foreach", "torch plain", "torch's best", "target"] if torch else [])]]
+    for title, shapes in lists.items():
+        progress(f"Adafactor, {title}")
+        rng = np.random.default_rng(0)
+        values, *grads = [[rng.standard_normal(shape, dtype="float32") for shape in shapes] for _ in range(3)]
+
+        def prepare(optimizers, parameter, tensor, values=values, grads=grads, **flags):
+            params = [parameter(array.copy()) for array in values]
+            turn = itertools.cycle([[tensor(grad) for grad in each] for each in grads])
+
+            def refresh() -> None:
+                for p, grad in zip(params, next(turn)):
+                    p.grad = grad
+            refresh()
+            return Contender(optimizers.Adafactor(params, **flags).step, refresh)
+
+        steps = {"optim_nb": prepare(optim_nb, optim_nb.Parameter, np.asarray)}
+        if torch:
+            steps |= {"torch foreach": prepare(torch.optim, torch.from_numpy, torch.from_numpy, foreach=True),
+                      "torch plain": prepare(torch.optim, torch.from_numpy, torch.from_numpy, foreach=False)}
+        times = measure(steps, seconds)
+        ours, others = times["optim_nb"], [name for name in steps if name != "optim_nb"]
+        row = [title, f"{min(ours) * 1e6:.4g}", *[ratio(times[other], ours) for other in others]]
+        if torch:
+            rival = best(times, others)
+            row += [ratio(rival, ours), verdict(median(map(truediv, rival, ours)), 1)]
+        rows.append(row)
+    print_table(rows)
+
+
 def first_step(rounds: int) -> None:
     """The first step of a thousand parameters, which makes their state; the kernels are compiled already."""
     progress("the first step")
@@ -418,6 +467,7 @@ def main() -> None:
         bandwidth(seconds)
         half_precision(seconds)
     muon(seconds)
+    adafactor(seconds)
     overhead(seconds)
     lbfgs(seconds)
     first_step(3 if arguments.quick else 9)

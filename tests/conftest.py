@@ -1,10 +1,10 @@
 """The table of optimizers that every contract is tested on, and what the contract tests share."""
 import gc, os, subprocess, sys, tracemalloc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import ASGD, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam, batch
+from optim_nb import ASGD, Adafactor, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,6 +43,7 @@ class Case:
     complex: bool = True  # are complex parameters taken?
     lag: int = 0  # steps until a new lr is heard; ASGD decides at each step on the rate of the next, as torch's does
     spent: tuple = ()  # hyperparameters that only a parameter's first step reads
+    factors: Callable | None = None  # the shape of a parameter of two dimensions or more → {buffer: its shape}, where not `buffers`
     signs: bool = False  # does it take of a gradient nothing but the sign, +1 for inf and as in torch 0 for NaN?
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
@@ -50,6 +51,9 @@ class Case:
     def module(self):
         "The module of optim_nb that defines the optimizer."
         return next(c.__module__ for c in self.cls.__mro__ if c.__module__.startswith("optim_nb."))
+    def kept(self, p):
+        "{name: shape} of the buffers that belong to the parameter."
+        return self.factors(p.data.shape) if self.factors and p.data.ndim > 1 else dict.fromkeys(self.buffers, p.data.shape)
     def first_step(self, module):
         "Code that takes a step with the class in `module`; it prints True."
         closure = "lambda: 0.0" if self.cls is Given else ""
@@ -106,6 +110,9 @@ CASES = [
     Case(RMSprop, dict(lr=0.1, alpha=0.9, momentum=0.5, centered=True, maximize=True), ("square_avg", "momentum_buffer", "grad_avg")),
     Case(Rprop, dict(lr=0.1), ("prev", "step_size"), spent=("lr",), signs=True),
     Case(Rprop, dict(lr=0.1, etas=(0.3, 2), step_sizes=(0.01, 0.4), maximize=True), ("prev", "step_size"), spent=("lr",), signs=True),
+    *(Case(Adafactor, options, ("variance",), factors=lambda s: {"row_var": (*s[:-1], 1), "col_var": (*s[:-2], 1, s[-1])},
+           elementwise=False, complex=False)  # the clipping looks at the RMS of the whole update, the step at the parameter's
+      for options in (dict(lr=0.1), dict(lr=0.1, weight_decay=0.1, d=2.0, eps=(1e-6, 1e-2), beta2_decay=-0.5, maximize=True))),
 ]
 
 

@@ -31,7 +31,9 @@ def clone(params): return [Parameter(p.data.copy()) for p in params]
 def taken(case, dtypes):
     "These dtypes; for a case that takes no complex numbers, once it has refused them, the real ones in their place."
     if case.complex or not any(d.startswith("c") for d in dtypes): return dtypes
-    with pytest.raises((RuntimeError, ValueError), match="does not support complex parameters$"): case(parameters(dtype="c8"))
+    params = parameters(dtype="c8")
+    give_grads(params)
+    with pytest.raises((RuntimeError, ValueError), match="does not support complex parameters$"): case(params).step()
     return [dict(c8="f4", c16="f8").get(d, d) for d in dtypes]
 
 
@@ -153,10 +155,10 @@ def test_a_group_is_its_parameters_one_by_one(case, shapes, dtypes):
         for single in singles: single.step()
     for p, single, q in zip(params, singles, alone): assert_twins(opt, [p], single, [q])
     for p in params:
-        assert set(opt.state[p]) == {*case.buffers, *case.cls.carries, *(["step"] if case.counts else [])}
-        for b in case.buffers:
+        assert set(opt.state[p]) == {*case.kept(p), *case.cls.carries, *(["step"] if case.counts else [])}
+        for b, shape in case.kept(p).items():
             kept = np.dtype("f4") if p.data.dtype == np.float16 else p.data.dtype
-            assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == p.data.shape
+            assert opt.state[p][b].dtype == kept and opt.state[p][b].shape == shape
         if case.counts: assert type(opt.state[p]["step"]) is int and opt.state[p]["step"] == 4
 
 
@@ -508,7 +510,7 @@ def test_nan_and_inf_gradients_do_what_torch_does(case, value):
         opt.step(), other.step()
     assert same(params[1].data, twins[1].data)
     if not case.elementwise:
-        assert np.isnan(params[0].data).all()  # the whole matrix to which the element belongs
+        assert np.isnan(params[0].data if case.ndim else params[0].data[1]).all()  # a matrix as a whole
         return
     assert same(params[0].data[::2].copy(), twins[0].data[::2].copy())
     assert np.isfinite(params[0].data[1]) == case.signs
@@ -673,7 +675,7 @@ def test_state_dict_is_torchs_format(case):
     if case.buffers or case.counts: assert list(saved["state"]) == [0, 1]
     for i, p in enumerate(params):
         assert same(saved["state"].get(i, {}), state(opt, p))
-        assert set(saved["state"].get(i, {})) == {*case.buffers, *case.cls.carries, *(["step"] if case.counts else [])}
+        assert set(saved["state"].get(i, {})) == {*case.kept(p), *case.cls.carries, *(["step"] if case.counts else [])}
 
 
 def test_state_dicts_are_copies(case):
@@ -759,7 +761,8 @@ def test_buffers_of_the_wrong_shape_are_not_loaded(case, unchanged):
     opt, other = case(params), case(big)
     train(opt, params, 2), train(other, big, 2)
     if not case.buffers: return opt.load_state_dict(other.state_dict())
-    with unchanged(opt), pytest.raises(ValueError, match=r"shape \(5, 5\)"): opt.load_state_dict(other.state_dict())
+    wrong = re.escape(str(next(iter(case.kept(big[1]).values()))))
+    with unchanged(opt), pytest.raises(ValueError, match=f"shape {wrong}"): opt.load_state_dict(other.state_dict())
 
 
 @pytest.mark.parametrize("dtype, kept", [("f2", "f4"), ("f4", "f4"), ("f8", "f8")])
@@ -771,7 +774,7 @@ def test_loaded_buffers_take_the_dtype_of_the_parameter(case, dtype, kept):
     other = case(parameters(dtype=dtype))
     other.load_state_dict(opt.state_dict())
     for p in other.param_groups[0]["params"]:
-        for b in case.buffers: assert other.state[p][b].dtype == np.dtype(kept)
+        for b in case.kept(p): assert other.state[p][b].dtype == np.dtype(kept)
         assert other.state[p]["visits"].dtype == np.array([1]).dtype
         if case.counts: assert type(other.state[p]["step"]) is int
     train(other, other.param_groups[0]["params"], 1)
@@ -1252,6 +1255,7 @@ def test_an_array_may_change_its_shape_in_place(case, either_look, unchanged):
     give_grads([p], 5)
     if case.buffers:
         with unchanged(opt), pytest.raises(ValueError, match="has shape"): opt.step()
+    if case.factors: return  # other rows and columns have other moments
     for b in case.buffers: opt.state[p][b].shape = (3, 2)
     opt.step()
     if not case.elementwise:  # another matrix now: that it is updated is all there is to say
@@ -1487,7 +1491,7 @@ def test_a_range_is_declared_in_the_signature_or_by_name():
 def test_every_optimizer_shows_one_base_and_declares_what_it_takes(optimizer):
     assert optimizer.__mro__[-2] is Optimizer and Optimizer.__bases__ == (object,)
     assert set(optimizer(parameters()).defaults) - {"decoupled_weight_decay"} <= set(hyperparameters(optimizer)) | {"decoupled_weight_decay"}
-    assert hyperparameters(optimizer)["lr"].range.label == "learning rate"
+    assert hyperparameters(optimizer)["lr"].range.label.lower() == "learning rate"
 
 
 def test_two_groups_that_are_both_out_of_step_keep_their_own_settings(case):

@@ -1,4 +1,5 @@
 """One module per optimizer, each written in the notebook of the same name."""
+from optim_nb.optimizers.adafactor import Adafactor
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamax import Adamax
 from optim_nb.optimizers.adamw import AdamW
@@ -13,4 +14,4 @@ from optim_nb.optimizers.sgd import SGD
 from optim_nb.optimizers.sparse_adam import SparseAdam
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop", "SparseAdam", "LBFGS",
-           "Muon"]
+           "Adafactor", "Muon"]
