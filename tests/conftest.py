@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adam, AdamW, Parameter, SGD, batch
+from optim_nb import Adagrad, Adam, AdamW, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +42,8 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(Adagrad, dict(lr=0.1), ("sum",)),
+    Case(Adagrad, dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1), ("sum",)),
 ]
 
 

@@ -88,6 +88,17 @@ CASES = [
     Case("AdamW", dict(lr=0.05, **short, amsgrad=True, weight_decay=0.1, maximize=True)),
     Case("AdamW", dict(lr=0.05), dict(weight_decay=0, eps=1e-6)),
     Case("AdamW", dict(lr=0.05, **short, weight_decay=0.1), dict(amsgrad=True), resumable=True),
+    Case("Adagrad"),
+    Case("Adagrad", dict(lr=0.1)),
+    Case("Adagrad", dict(lr=0.1, lr_decay=0.1)),
+    Case("Adagrad", dict(lr=0.1, initial_accumulator_value=0.1)),
+    Case("Adagrad", dict(lr=0.1, eps=1e-3)),
+    Case("Adagrad", dict(lr=0.1, weight_decay=0.1)),
+    Case("Adagrad", dict(lr=0.1, weight_decay=0.1, maximize=True)),
+    Case("Adagrad", dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1, eps=1e-3, maximize=True)),
+    Case("Adagrad", dict(lr=0.1), dict(lr=0.05, lr_decay=0.2, weight_decay=0.1)),
+    Case("Adagrad", dict(lr=0.1, initial_accumulator_value=0.1), dict(initial_accumulator_value=4.0)),
+    Case("Adagrad", dict(lr=0.1, lr_decay=0.1, initial_accumulator_value=0.1), dict(eps=1e-3), resumable=True),
 ]
 
 
