@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adagrad, Adam, AdamW, Parameter, SGD, batch
+from optim_nb import Adadelta, Adagrad, Adam, AdamW, Parameter, SGD, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,6 +44,8 @@ CASES = [
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(Adagrad, dict(lr=0.1), ("sum",)),
     Case(Adagrad, dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1), ("sum",)),
+    Case(Adadelta, dict(lr=0.1), ("square_avg", "acc_delta")),
+    Case(Adadelta, dict(lr=0.1, rho=0.5, weight_decay=0.1, maximize=True), ("square_avg", "acc_delta")),
 ]
 
 

@@ -12,19 +12,19 @@ from typing import Annotated
 from ..kernels import fused, sqrt
 from ..optimizer import Optimizer, Range, fill, new_buffers
 
-# %% ../../nbs/optimizers/04_adagrad.ipynb #1f7b7950
+# %% ../../nbs/optimizers/04_adagrad.ipynb #1b30702a
 @fused
 def adagrad_rule(g, p, G, lr_t, eps):
-    "One step of Adagrad on one element: (6) and (7)."
-    G = G + g * g                       # (6)
-    p = p - lr_t * g / (sqrt(G) + eps)  # (7)
+    "One step of Adagrad on one element: (5) and (6)."
+    G = G + g * g                       # (5)
+    p = p - lr_t * g / (sqrt(G) + eps)  # (6)
     return p, G
 
-# %% ../../nbs/optimizers/04_adagrad.ipynb #0c26518b
+# %% ../../nbs/optimizers/04_adagrad.ipynb #60302e56
 _START = Range("initial_accumulator_value value")
 
 class Adagrad(Optimizer):
-    """Adagrad: each step is divided by the root of the sum of all squared gradients so far.
+    """Adagrad: a step is divided by the root of the sum of all squared gradients so far.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Adagrad(Optimizer):
     weight_decay : float, default 0
         λ of an L2 penalty, at least 0; not with sparse gradients
     initial_accumulator_value : Annotated[float, _START], default 0
-        τ, G's first value, ≥ 0
+        where G begins, at least 0
     eps : float, default 1e-10
         ε, added to √G, at least 0; in units of the gradient
     foreach : bool | None, default None
@@ -56,7 +56,7 @@ class Adagrad(Optimizer):
         lr: float = 1e-2, # η, learning rate: the length of the first step, at least 0
         lr_decay: Annotated[float, Range("lr_decay value")] = 0, # δ of (12), at least 0
         weight_decay: float = 0, # λ of an L2 penalty, at least 0; not with sparse gradients
-        initial_accumulator_value: Annotated[float, _START] = 0, # τ, G's first value, ≥ 0
+        initial_accumulator_value: Annotated[float, _START] = 0, # where G begins, at least 0
         eps: float = 1e-10, # ε, added to √G, at least 0; in units of the gradient
         foreach: bool | None = None, # Accepted for torch's sake: every step is fused
         *,
@@ -69,14 +69,10 @@ class Adagrad(Optimizer):
             initial_accumulator_value=initial_accumulator_value, foreach=foreach,
             maximize=maximize, differentiable=differentiable, fused=fused))
 
-    def initial(self, group: dict) -> dict:
-        "First value of the sum: the optimizer's own, whatever the `group` says, as in torch."
-        return dict(sum=self.defaults["initial_accumulator_value"])
-
     def add_param_group(self,
         param_group: dict, # "params" and the settings that differ
     ) -> None:
-        """Add a group, and the state of its parameters: a sum and a count of 0 steps.
+        """Add a group, and at once the state of its parameters: a sum, and a step count of 0.
 
         Parameters
         ----------
@@ -84,13 +80,21 @@ class Adagrad(Optimizer):
             "params" and the settings that differ
         """
         super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        for p in group["params"]:
+        for p in (group := self.param_groups[-1])["params"]:
             made = new_buffers(p.data, dict(sum=p.data.shape), {})
             fill(made["sum"], self.initial(group)["sum"], None)
             self.state[p] = dict(made, step=0)
 
+    def initial(self, group: dict) -> dict:
+        "First value of the sum: the optimizer's own, whatever the `group` says, as in torch."
+        return dict(sum=self.defaults["initial_accumulator_value"])
+
     def decay(self, group: dict) -> tuple: return group["weight_decay"], 1
+
+    def sparse(self, group: dict) -> str:
+        "Only the rows in a sparse gradient change. Raises RuntimeError with weight decay."
+        if not group["weight_decay"]: return "rows"
+        raise RuntimeError("weight_decay option is not compatible with sparse gradients")
 
     def coefficients(self, group: dict, t: int) -> dict:
         return dict(lr_t=group["lr"] / (1 + (t - 1) * group["lr_decay"]), eps=group["eps"])

@@ -99,6 +99,16 @@ CASES = [
     Case("Adagrad", dict(lr=0.1), dict(lr=0.05, lr_decay=0.2, weight_decay=0.1)),
     Case("Adagrad", dict(lr=0.1, initial_accumulator_value=0.1), dict(initial_accumulator_value=4.0)),
     Case("Adagrad", dict(lr=0.1, lr_decay=0.1, initial_accumulator_value=0.1), dict(eps=1e-3), resumable=True),
+    Case("Adadelta"),
+    Case("Adadelta", dict(lr=0.5)),
+    Case("Adadelta", dict(rho=0.5)),
+    Case("Adadelta", dict(rho=0)),
+    Case("Adadelta", dict(lr=0.01, rho=1)),
+    Case("Adadelta", dict(eps=1e-2)),
+    Case("Adadelta", dict(lr=0.5, weight_decay=0.1)),
+    Case("Adadelta", dict(lr=0.5, rho=0.7, eps=1e-3, weight_decay=0.1, maximize=True)),
+    Case("Adadelta", dict(lr=0.5), dict(lr=0.1, rho=0.95, eps=1e-4, weight_decay=0.1)),
+    Case("Adadelta", dict(lr=0.5, eps=1e-3), dict(rho=0.5), resumable=True),
 ]
 
 
