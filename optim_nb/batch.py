@@ -431,6 +431,13 @@ def _touched(part, i, row):
     if part.touched(i) == "all": return ..., (g.to_dense(), *row[1:])
     return g.indices, (g.values, *(np.take(a, g.indices, axis=0) for a in row[1:]))
 
+def _lie_well(written, storages):
+    "Can a kernel update rows of these arrays where they lie?"
+    p, own = written[0], (None, *storages)
+    return all(a.flags.c_contiguous and a.flags.aligned and a.dtype ==
+               (s.dtype if s else state_dtype(p.dtype) if c else p.dtype.newbyteorder("="))
+               for c, (a, s) in enumerate(zip(written, own)))
+
 def _stand_ins(row, storages):
     "The arrays of a checked row as a kernel can take them, each a copy where it must be."
     p, found = row[1], []
@@ -721,9 +728,14 @@ class Batch:
         for r in aliased_gradients([_arrays(row) for *_, row in rows], name):
             self.held.append(plain.get(r, rows[r][-1])[0].copy(order="K"))
             self.table[r, ARRAYS] = self.held[-1].ctypes.data
+            for _, _, table in (of for of in self.inside if of[1] == r):
+                table[:, ARRAYS] += self.held[-1].ctypes.data - plain[r][0].ctypes.data
 
     def _let_stand_in(self, k, part, i, r, row):
         "Point a row of the table at arrays that a kernel can take; note what to copy back."
+        sparse = isinstance(row[0], SparseGrad)
+        if sparse and part.touched(i) == "rows" and _lie_well(row[1:], part.storages):
+            return self._enter_touched(k, i, r, row)
         where, some = _touched(part, i, row)
         plain = _stand_ins(some, part.storages)
         own, p = (row if some[1] is not row[1] or not is_fortran(row[1])
@@ -734,6 +746,22 @@ class Batch:
         number = plain[1].dtype.num
         self._enter_row(k, i, r, row, p.size * _reals[number], _itemsizes[number],
                         [a.ctypes.data for a in plain])
+        return plain
+
+    def _enter_touched(self, k, i, r, row):
+        "Point a table of its own at the rows in a sparse gradient, where they lie."
+        g, plain = row[0], [np.ascontiguousarray(row[0].values), *row[1:]]
+        number, n = row[1].dtype.num, len(g.indices)
+        table = np.zeros((n, self.table.shape[1]), np.int64)
+        table[:, SIZE] = size = g.values[:1].size * int(_reals[number])
+        table[:, KIND] = kind = _itemsizes[number]
+        for c, a in enumerate(plain):
+            at, row_bytes = g.indices if c else np.arange(n), a[:1].nbytes
+            table[:, ARRAYS + c] = a.ctypes.data + at * row_bytes
+        self._enter_row(k, i, r, row, 0, kind, [0] * len(row))
+        self.segments[k, ELEMENTS] += n * size
+        self.inside.append((k, r, table))
+        self.held.append(plain[0])
         return plain
 
     def set(self,
@@ -826,20 +854,20 @@ class Batch:
             return
         made = self._made() if self.found < 0 else ()
         if JIT:
-            for part, counts in zip(self.parts, self.segments.tolist()):
-                self._run_part(part, counts)
+            for k, counts in enumerate(self.segments.tolist()): self._run_part(k, counts)
         if not self.copies and not made: return
         with np.errstate(all="ignore"):
             for a, where, new in (*self.copies, *made): a[where] = new
 
-    def _run_part(self, part, counts):
+    def _run_part(self, k, counts):
         "The loops of a part: one for each kind of its rows, on one thread or on all."
-        first, end = counts[FIRST], counts[FIRST] + counts[ROWS]
+        part, first, end = self.parts[k], counts[FIRST], counts[FIRST] + counts[ROWS]
         parallel = counts[ELEMENTS] >= PARALLEL_FROM and not _forked
         for column, itemsize, dtype in _KINDS:
             if not counts[column]: continue
             table, values = self.table[first:end], self._values[dtype]
             if counts[column] < counts[ROWS]: table = table[table[:, KIND] == itemsize]
+            if self.inside: table = self._with_touched(k, itemsize, table)
             storages = part.halves if itemsize == 2 else part.plain
             loop = part.rule.loop(parallel, storages)
             if not parallel: loop(table, 0, len(table), values)
@@ -850,10 +878,18 @@ class Batch:
                 table, tasks = _cut(table, 0, len(table), tasks, CHUNK, sizes)
                 with _lock: loop(table, tasks, values)
 
+    def _with_touched(self, k, itemsize, table):
+        "The `table` of a part and its rows of sparse gradients."
+        more = [(r, rows) for of, r, rows in self.inside
+                if of == k and self.table[r, KIND] == itemsize]
+        for r, rows in more: rows[:, SETTING] = self.table[r, SETTING]
+        return np.concatenate([table, *(rows for _, rows in more)])
+
     def release(self) -> None:
         "Let go of all arrays."
         self.parts = self.arrays = ()
         self.held: list = []  # copies that the kernels work on
+        self.inside: list = []  # (part, row, table of the rows in its sparse gradient)
         self.copies: list = []  # (array, where, copy) to be written back
         self.settings: dict = {}  # number → (coefficients, decay, maximize)
 

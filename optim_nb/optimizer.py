@@ -53,12 +53,15 @@ class Range:
         every value is more than this
     count : int | None, default None
         how many numbers; None is one number, not a sequence
+    message : str, default 'Invalid {label}: {value}'
+        the error for one number
     """
     label: str # as in "Invalid learning rate: -1"
     low: float = 0.0 # the smallest value allowed
     below: float = np.inf # every value is less than this, or both are infinite
     above: float = -np.inf # every value is more than this
     count: int | None = None # how many numbers; None is one number, not a sequence
+    message: str = "Invalid {label}: {value}" # the error for one number
 
     def holds(self, value: Any) -> bool:
         "Is this one `value` within the range? NaN is in none."
@@ -70,8 +73,8 @@ class Range:
         "Raise torch's ValueError unless the `value` of `name` lies in the range."
         if value is required: return
         if self.count is None:
-            if not self.holds(value): raise ValueError(f"Invalid {self.label}: {value}")
-            return
+            if self.holds(value): return
+            raise ValueError(self.message.format(label=self.label, value=value))
         if not isinstance(value, (tuple, list)) or len(value) != self.count:
             pair = "a pair" if self.count == 2 else f"{self.count}"
             raise ValueError(f"Invalid {name}: {value}, need {pair} of numbers")
@@ -483,8 +486,35 @@ class GroupPart(Part):
 
     def name(self, i: int) -> str:
         "What to call parameter number `i` in an error."
-        place = next(n for n, q in enumerate(self.group["params"]) if q is self.params[i])
-        return param_name(self.group, self.k, place)
+        params = self.group["params"]
+        if self.params is not params:  # without those that have no gradient
+            i = next(n for n, q in enumerate(params) if q is self.params[i])
+        return param_name(self.group, self.k, i)
+
+    def check(self,
+        i: int, # Number of a parameter
+        row: tuple, # Its arrays (g, p, *buffers)
+    ) -> None:
+        """Raise as a `Part` does; of a rule of whole arrays check the buffers, too.
+
+        They must be floats (TypeError), in the shapes that were asked for (ValueError).
+
+        Parameters
+        ----------
+        i : int
+            Number of a parameter
+        row : tuple
+            Its arrays (g, p, *buffers)
+        """
+        super().check(i, row)
+        if self.names is not None: return
+        shapes = buffer_shapes(self.buffers, row[1].shape).values()
+        for c, (a, shape, storage) in enumerate(zip(row[2:], shapes, self.storages), 2):
+            if a.shape != shape:
+                raise ValueError(f"{self.label(i, c)} has shape {a.shape}, not {shape}")
+            if storage is None and a.dtype.kind not in "fc":
+                raise TypeError(f"{self.label(i, c)} has dtype {a.dtype}, which does not "
+                                f"go with {row[1].dtype}")
 
     def touched(self, i: int) -> str:
         "What the rule updates where gradient `i` is sparse, as the optimizer says."
@@ -545,6 +575,7 @@ def gather(
     grad, data = (_grad_slot, _data_slot) if own else (_grad, _data)
     arrays = [*map(grad, params), *map(data, params)]
     part.params, part.count, part.steps = params, len(params), _AFTER_ONE
+    part.pending = ()  # a step that failed may have left its own
     if part.buffers or tracks_step:
         part.states = states = [*map(state.get, params)]
         try:
@@ -637,7 +668,7 @@ def _carried(part, own):
 def is_absent(part: GroupPart) -> bool:
     "Has a parameter no gradient, or does the part hold one twice, or a state of None?"
     if len({*part.params}) < len(part.params): return True
-    if None in part.states: return False  # gathered one by one already
+    if part.pending or None in part.states: return False  # gathered one by one already
     if any(map(is_, map(_grad, part.params), repeat(None))): return True
     return any(any(map(is_, map(read, part.states), repeat(None))) for read in part.readers)
 

@@ -178,6 +178,55 @@ def race(title: str, seconds: float, fresh: bool) -> None:
     print_table(rows)
 
 
+# Hidden matrices of two networks: one block of GPT-2 small at a third of its width, and ResNet-18's first two stages, each
+# convolution as output channels × the rest.
+MATRICES = {"transformer block": [(768, 256), (256, 256), (1024, 256), (256, 1024)],
+            "ResNet": [(64, 576)] * 4 + [(128, 576), (128, 64), *[(128, 1152)] * 3],
+            "64 small ones": [(32, 64)] * 64}
+
+
+def widened_muon() -> type:
+    """torch's Muon without its cast to bfloat16, which many a CPU has no instructions for."""
+    class Widened(torch.optim.Muon):
+        def step(self, closure=None):
+            cast, torch.Tensor.bfloat16 = torch.Tensor.bfloat16, torch.Tensor.clone
+            try:
+                return super().step(closure)
+            finally:
+                torch.Tensor.bfloat16 = cast
+    return Widened
+
+
+def muon(seconds: float) -> None:
+    """Muon on lists of matrices, beside torch's in float32, and beside a single step of torch's as it is, in bfloat16."""
+    rows = [["Muon, float32, fresh gradients", "optim_nb µs", *(["torch, float32", "torch, one step"] if torch else [])]]
+    for name, shapes in MATRICES.items():
+        progress(f"Muon, {name}")
+
+        def contender(cls: type, parameter: Callable, tensor: Callable, shapes=shapes) -> Contender:
+            rng = np.random.default_rng(0)
+            params, *grads = ([rng.standard_normal(shape, dtype="float32") for shape in shapes] for _ in range(3))
+            params = [parameter(array) for array in params]
+            turn = itertools.cycle([[tensor(grad) for grad in each] for each in grads])
+
+            def refresh() -> None:
+                for p, grad in zip(params, next(turn)):
+                    p.grad = grad
+            return Contender(cls(params).step, refresh)
+        steps = {"optim_nb": contender(optim_nb.Muon, optim_nb.Parameter, np.asarray)}
+        if torch:
+            steps["torch, float32"] = contender(widened_muon(), torch.from_numpy, torch.from_numpy)
+        for step in steps.values():
+            step.refresh()
+        times = measure(steps, seconds)
+        ours = times["optim_nb"]
+        rows.append([name, f"{min(ours) * 1e6:.4g}"])
+        if torch:
+            once = contender(torch.optim.Muon, torch.from_numpy, torch.from_numpy).timed(1)
+            rows[-1] += [ratio(times["torch, float32"], ours), f"{once / median(ours):.2g}"]
+    print_table(rows)
+
+
 def streams(arrays: list[np.ndarray]) -> dict[str, Callable[[], None]]:
     """Read four arrays and write three of them with next to no arithmetic: the traffic of a step of Adam."""
     def kernel(g, p, m, v, tiny):
@@ -320,6 +369,7 @@ def main() -> None:
     if JIT:
         bandwidth(seconds)
         half_precision(seconds)
+    muon(seconds)
     overhead(seconds)
     first_step(3 if arguments.quick else 9)
     if JIT:

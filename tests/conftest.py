@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import Adadelta, Adagrad, Adam, AdamW, Parameter, SGD, batch
+from optim_nb import ASGD, Adadelta, Adagrad, Adam, AdamW, Muon, Parameter, RAdam, SGD, SparseAdam, batch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,10 @@ class Case:
     options: dict = field(default_factory=dict)
     buffers: tuple = ()
     counts: bool = True  # does its state hold "step"?
+    ndim: int = 0  # how many dimensions a parameter needs, where it is the matrix that has a step: `shaped` sees to it
+    elementwise: bool = True  # does an element's step depend on that element alone?
+    complex: bool = True  # are complex parameters taken?
+    lag: int = 0  # steps until a new lr is heard; ASGD decides at each step on the rate of the next, as torch's does
 
     def __call__(self, params, **options): return self.cls(params, **self.options | options)
     def first_step(self, module):
@@ -32,6 +36,13 @@ class Case:
                 "print(p.data.max() < 1)")
     def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])
 
+
+class DenseSparseAdam(SparseAdam):
+    "SparseAdam without its refusal of dense gradients, which are what the contracts give: every row is touched."
+    refuses_dense = ""
+
+
+matrices = dict(buffers=("momentum_buffer",), counts=False, ndim=2, elementwise=False, complex=False)
 
 CASES = [
     Case(SGD, dict(lr=0.1), counts=False),
@@ -46,21 +57,43 @@ CASES = [
     Case(Adagrad, dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1), ("sum",)),
     Case(Adadelta, dict(lr=0.1), ("square_avg", "acc_delta")),
     Case(Adadelta, dict(lr=0.1, rho=0.5, weight_decay=0.1, maximize=True), ("square_avg", "acc_delta")),
+    Case(DenseSparseAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq"), complex=False),
+    Case(Muon, dict(lr=0.1), **matrices),
+    Case(Muon, dict(lr=0.1, momentum=0.5, nesterov=False, adjust_lr_fn="match_rms_adamw", ns_steps=3), **matrices),
+    Case(RAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq")),
+    Case(RAdam, dict(lr=0.1, betas=(0.9, 0.9), weight_decay=0.1, decoupled_weight_decay=True), ("exp_avg", "exp_avg_sq")),
+    Case(ASGD, dict(lr=0.1), ("ax",), lag=1),
+    Case(ASGD, dict(lr=0.1, lambd=0.5, alpha=0.6, t0=0, weight_decay=0.1, maximize=True), ("ax",), lag=1),
 ]
 
 
+_ndim = 0  # of the case under test
+
+
+def shaped(*shape):
+    "This shape, with as many axes of 2 behind it as the case under test asks for: (3,) becomes (3, 2) for matrices."
+    return shape + (2,) * (_ndim - len(shape))
+
+
 @pytest.fixture(params=CASES, ids=str)
-def case(request): return request.param
+def case(request):
+    global _ndim
+    _ndim = request.param.ndim
+    yield request.param
+    _ndim = 0
 
 
 @pytest.fixture(params=list({c.cls: c for c in CASES}.values()), ids=lambda c: c.cls.__name__)
 def optimizer(request):
     "Every optimizer once, whatever its options."
-    return request.param.cls
+    global _ndim
+    _ndim = request.param.ndim
+    yield request.param.cls
+    _ndim = 0
 
 
 def normal(shape=(3,), dtype=np.float64, seed=0):
-    rng = np.random.default_rng(seed)
+    rng, shape = np.random.default_rng(seed), shaped(*shape)
     real = rng.normal(size=shape)
     return np.asarray(real + 1j * rng.normal(size=shape) if np.dtype(dtype).kind == "c" else real).astype(dtype)
 

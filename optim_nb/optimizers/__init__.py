@@ -3,6 +3,10 @@ from optim_nb.optimizers.adadelta import Adadelta
 from optim_nb.optimizers.adagrad import Adagrad
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamw import AdamW
+from optim_nb.optimizers.asgd import ASGD
+from optim_nb.optimizers.muon import Muon
+from optim_nb.optimizers.radam import RAdam
 from optim_nb.optimizers.sgd import SGD
+from optim_nb.optimizers.sparse_adam import SparseAdam
 
-__all__ = ["SGD", "Adadelta", "Adagrad", "Adam", "AdamW"]
+__all__ = ["SGD", "Adagrad", "Adadelta", "Adam", "AdamW", "RAdam", "ASGD", "SparseAdam", "Muon"]

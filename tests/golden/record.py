@@ -14,15 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cases import CASES, DTYPES, RESUMED, Case, collect, run, ulps
+from cases import CASES, DTYPES, RESUMED, Case, collect, run, torch_optimizers, ulps
 
 import optim_nb
 
 FOLDER = Path(__file__).parent
 
 
+def coo(indices: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.sparse_coo_tensor(torch.from_numpy(indices)[None], torch.from_numpy(values), shape, check_invariants=True)
+
+
 def torch_run(case: Case, dtype: str, foreach: bool = False, fused: bool = False, **options: bool) -> Iterator:
-    return run(case, dtype, torch.optim, torch.from_numpy, torch.from_numpy, foreach=foreach, fused=fused, **options)
+    return run(case, dtype, torch_optimizers(torch, case), torch.from_numpy, torch.from_numpy, coo,
+               foreach=foreach, fused=fused, **options)
 
 
 # torch's fused kernels write a strided parameter to the wrong places, so the report leaves it out; and fused SGD fails
