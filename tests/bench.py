@@ -274,6 +274,54 @@ def overhead(seconds: float) -> None:
         print_table(rows)
 
 
+def lbfgs_cost(library, parameter: Callable, tensor: Callable, elements: int, dtype: str, iterations: int = 20) -> Callable[[], float]:
+    """Seconds per iteration of one `step` of LBFGS on a bowl from a fresh start, without those of its closure."""
+    h = tensor(np.geomspace(1, 100, elements).astype(dtype))
+    p = parameter(np.ones(elements, dtype))
+    optimizer = library.LBFGS([p], max_iter=iterations, max_eval=3 * iterations, history_size=10, tolerance_grad=0,
+                              tolerance_change=0, line_search_fn="strong_wolfe")
+    array = p.data
+
+    def timed() -> float:
+        closure_time = 0.0
+
+        def closure() -> float:
+            nonlocal closure_time
+            begin = time.perf_counter()
+            p.grad = h * array
+            loss = float(p.grad @ array) / 2
+            closure_time += time.perf_counter() - begin
+            return loss
+        array[...] = 1
+        optimizer.state.clear()
+        begin = time.perf_counter()
+        optimizer.step(closure)
+        total = time.perf_counter() - begin
+        (state,) = optimizer.state.values()
+        return (total - closure_time) / state["n_iter"]
+    return timed
+
+
+def lbfgs(seconds: float) -> None:
+    """LBFGS's own cost per iteration beside torch's, with strong Wolfe and ten pairs."""
+    if not torch:
+        return
+    rows = [["LBFGS's own cost, 10 pairs", "optim_nb µs an iteration", "torch / optim_nb", "target"]]
+    for elements, target in ((10, 3), (10**6, 1)):
+        for dtype in ("float32", "float64"):
+            progress(f"LBFGS, {elements} elements, {dtype}")
+            ours = lbfgs_cost(optim_nb, optim_nb.Parameter, np.asarray, elements, dtype)
+            theirs = lbfgs_cost(torch.optim, torch.from_numpy, torch.from_numpy, elements, dtype)
+            ours(), theirs()
+            pairs, end = [], time.perf_counter() + seconds
+            while len(pairs) < 3 or (time.perf_counter() < end and len(pairs) < 50):
+                pairs.append((ours(), theirs()))
+            mine, other = map(list, zip(*pairs))
+            rows.append([f"{elements} elements, {dtype}", f"{min(mine) * 1e6:.4g}", ratio(other, mine),
+                         verdict(median(map(truediv, other, mine)), target)])
+    print_table(rows)
+
+
 def first_step(rounds: int) -> None:
     """The first step of a thousand parameters, which makes their state; the kernels are compiled already."""
     progress("the first step")
@@ -371,6 +419,7 @@ def main() -> None:
         half_precision(seconds)
     muon(seconds)
     overhead(seconds)
+    lbfgs(seconds)
     first_step(3 if arguments.quick else 9)
     if JIT:
         cold_compile()

@@ -28,7 +28,8 @@ EXCUSED = {"01_kernels.ipynb": dict.fromkeys(
     **dict.fromkeys(["_has_form", "_read", "_apart", "_look", "_cut"], "compiled: no Python function is entered"),
     **dict.fromkeys(["_reader.<locals>.read", "_reader.<locals>.read.<locals>.codegen"], "called only while something is compiled"),
     **dict.fromkeys(["Batch._apply", "Batch._check_new", "Batch._check_new.<locals>.name"], "runs only without Numba"),
-    "_after_fork": "runs in a forked process"}}
+    "_after_fork": "runs in a forked process"}, "optimizers/13_lbfgs.ipynb": {
+    "_two_loops": "compiled: no Python function is entered", **dict.fromkeys(["_dot", "_pair"], "runs only without Numba")}}
 
 
 def exported(cell):

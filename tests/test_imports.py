@@ -18,7 +18,7 @@ CALLS = {  # what to do with the module m; each prints True
     "optim_nb.plot": "m.use_style(); print(callable(m.trace))",
     "optim_nb.optimizers": "import optim_nb; print(m.SGD is optim_nb.SGD)",
     "optim_nb.lr_scheduler": "import optim_nb; print(m is optim_nb.lr_scheduler and issubclass(m.StepLR, m.LRScheduler))",
-    **{c.cls.__module__: f"from optim_nb.tensor import Parameter; m.Parameter = Parameter; {c.first_step('m')}" for c in CASES},
+    **{c.module: f"from optim_nb.tensor import Parameter; m.Parameter = Parameter; {c.first_step('m')}" for c in CASES},
     "optim_nb.lr_scheduler.base": "print(callable(m.LRScheduler.get_last_lr))",
     "optim_nb.lr_scheduler.step": "import optim_nb; o = optim_nb.SGD([optim_nb.Parameter(np.ones(1))], lr=1.0); o.step(); "
                                   "s = m.StepLR(o, 1); s.step(); print(s.get_last_lr() == [0.1])",

@@ -31,7 +31,7 @@ def clone(params): return [Parameter(p.data.copy()) for p in params]
 def taken(case, dtypes):
     "These dtypes; for a case that takes no complex numbers, once it has refused them, the real ones in their place."
     if case.complex or not any(d.startswith("c") for d in dtypes): return dtypes
-    with pytest.raises(RuntimeError, match=f"^{case.cls.__name__} does not support complex parameters$"): case(parameters(dtype="c8"))
+    with pytest.raises((RuntimeError, ValueError), match="does not support complex parameters$"): case(parameters(dtype="c8"))
     return [dict(c8="f4", c16="f8").get(d, d) for d in dtypes]
 
 
@@ -285,7 +285,8 @@ def test_the_number_of_betas():
 
 
 def test_flags_of_torch(optimizer):
-    if not {"foreach", "fused"} <= set(hyperparameters(optimizer)):  # torch does not offer them here
+    taken = inspect.signature(optimizer).parameters
+    if "foreach" not in taken:  # torch does not offer it here
         with pytest.raises(TypeError): optimizer(parameters(), lr=0.1, foreach=True, fused=True)
         return
     for flags in (dict(foreach=True), dict(fused=True), dict(foreach=False, fused=False), dict(fused=True, foreach=False)):
@@ -355,18 +356,20 @@ LATE_RUBBISH = {
     "lr None": lambda opt, p: opt.param_groups[1].update(lr=None),
     "lr text": lambda opt, p: opt.param_groups[1].update(lr="fast"),
     "lr missing": lambda opt, p: opt.param_groups[1].pop("lr"),
-    "weight_decay None": lambda opt, p: opt.param_groups[1].update(weight_decay=None),
+    "weight_decay None": lambda opt, p: opt.param_groups[1].update({"weight_decay" if "weight_decay" in opt.defaults else "betas": None}),
 }
 
 
-@pytest.mark.parametrize("spoil", LATE_RUBBISH.values(), ids=LATE_RUBBISH)
+@pytest.mark.parametrize("what", LATE_RUBBISH)
 @pytest.mark.parametrize("trained", [0, 2])
-def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, spoil, trained):
+def test_whatever_fails_in_a_step_changes_nothing(case, unchanged, what, trained):
     params = [Holder(normal()), Holder(normal())]
     opt = case([{"params": [p]} for p in params])
     train(opt, params, trained)
     give_grads(params, 9)
-    spoil(opt, params[1])
+    LATE_RUBBISH[what](opt, params[1])
+    option = what.split()[0]  # one that is not there, or is not read any more, spoils nothing
+    if option in ("lr", "weight_decay") and (option not in opt.defaults or trained and option in case.spent): return opt.step()
     with unchanged(opt), pytest.raises(Exception): opt.step()
 
 
@@ -508,7 +511,7 @@ def test_nan_and_inf_gradients_do_what_torch_does(case, value):
         assert np.isnan(params[0].data).all()  # the whole matrix to which the element belongs
         return
     assert same(params[0].data[::2].copy(), twins[0].data[::2].copy())
-    assert not np.isfinite(params[0].data[1])
+    assert np.isfinite(params[0].data[1]) == case.signs
     if issubclass(case.cls, Adam): assert np.isnan(params[0].data[1])  # inf / sqrt(inf)
 
 
@@ -536,7 +539,7 @@ def test_hyperparameters_are_read_at_every_step(case):
     train(opt, params, case.lag, 2)
     before = [p.data.copy() for p in params]
     train(opt, params, 1, 2 + case.lag)
-    assert same([p.data for p in params], before)
+    assert same([p.data for p in params], before) != ("lr" in case.spent)
 
 
 LATE = [(SGD, {}, dict(momentum=0.9)), (SGD, dict(momentum=0.9), dict(nesterov=True)), (SGD, dict(momentum=0.9), dict(momentum=0)),

@@ -150,15 +150,22 @@ def test_live_torch_continues_from_our_state_dict(case, dtype, torch):
 SIGNATURES = json.loads((GOLDEN / "signatures.json").read_text())["optim"]
 
 
+# Arguments of ours that torch has not: keyword-only, last, and torch's behaviour is the default.
+EXTRA = {"LBFGS": [["tolerance_curvature", "KEYWORD_ONLY", "None"]],  # torch's test of curvature depends on the units of the loss
+         "RMSprop": [["variance_floor", "KEYWORD_ONLY", "None"]]}  # torch's centered variance can be negative
+
+
 def test_takes_torchs_arguments(optimizer):
     """Names, order, keyword-only or not, and defaults."""
     def arguments(cls): return [[p.name, p.kind.name, repr(p.default) if p.default is not p.empty else None]
                                 for p in inspect.signature(cls).parameters.values()]
-    assert arguments(optimizer) == SIGNATURES[optimizer.__name__]
+    assert arguments(optimizer) == SIGNATURES[optimizer.__name__] + EXTRA.get(optimizer.__name__, [])
 
 
 def test_every_optimizer_has_golden_runs(optimizer):
     """A plain run and one that is resumed, recorded."""
+    if optimizer.__name__ == "LBFGS":
+        return  # it needs functions, not gradients: golden/closures.py, replayed and resumed in test_lbfgs.py
     cases = [c for c in CASES if c.optimizer == optimizer.__name__]
     assert any(c.resumable for c in cases) and any(not c.resumable for c in cases)
     assert {key.split("/")[0] for key in recorded_runs(optimizer.__name__)} - {"torch"} == {c.name for c in cases}

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from optim_nb.problems import PROBLEMS, Problem, best, ellipse, logistic, logistic_data, noisy_quadratic, rosenbrock, saddle
+from optim_nb.problems import MGH, PROBLEMS, Problem, best, ellipse, logistic, logistic_data, noisy_quadratic, rosenbrock, saddle
 from optim_nb.tensor import Parameter, Tensor
 
 MAKERS = PROBLEMS | {"rosenbrock_5": lambda: rosenbrock(5), "ellipse_1000": lambda: ellipse(1000, 77)}
@@ -148,6 +148,18 @@ def test_a_problem_of_ones_own():
     np.testing.assert_allclose(leaf.grad, problem.grad(leaf.data))
     np.testing.assert_allclose(problem.hessian(leaf.data), [[48]], rtol=1e-6)
     assert repr(problem) == "Problem('line', start=[2.0], minima=[[0.0]])" and problem.kappa is None
+
+@pytest.mark.parametrize("name", MGH)
+def test_a_function_of_1981_has_its_gradient_in_any_number_of_points(name):
+    problem = MGH[name]()
+    points = problem.start + 0.01 * np.random.default_rng(3).normal(size=(2, 3, problem.start.size))
+    steps = 1e-6 * np.maximum(1, np.abs(problem.start)) * np.eye(problem.start.size)
+    differences = np.stack([(problem(points + e) - problem(points - e)) / (2 * e.max()) for e in steps], -1)
+    scale = np.abs(differences).max()
+    assert problem(points).shape == (2, 3) and problem.grad(points).shape == points.shape
+    np.testing.assert_allclose(problem.grad(points) / scale, differences / scale, atol=1e-4)
+    np.testing.assert_allclose(problem.grad(points)[1, 2], problem.grad(points[1, 2]), rtol=1e-10)
+    assert problem.minima.shape == (0, problem.start.size) and problem(problem.start) > problem.fmin >= 0
 
 # --- best
 

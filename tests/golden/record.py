@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import closures
 import numpy as np
 import torch
 from cases import CASES, DTYPES, RESUMED, Case, collect, run, torch_optimizers, ulps
 
 import optim_nb
+from optim_nb.problems import MGH
 
 FOLDER = Path(__file__).parent
 torch.sparse.check_sparse_tensor_invariants.enable()  # torch's Adagrad makes sparse tensors, and warns unless one has chosen
@@ -60,6 +62,29 @@ def record(optimizer: str) -> None:
     print(f"{path.name}: {len(data)} arrays, {path.stat().st_size / 1e6:.2f} MB, torch {data['torch']}")
 
 
+def record_closures(optimizer: str = "LBFGS") -> None:
+    """Write the runs of `closures.py`, and torch's state dict within each that is to be matched."""
+    data = {"torch": np.array(torch.__version__.split("+")[0])}
+    for case in closures.RUNS:
+        data |= {f"{case.name}/{k}": v for k, v in closures.collect(closures.run(case, torch.optim, torch.from_numpy, torch.from_numpy)).items()}
+        for step, values, half_way in closures.run(case, torch.optim, torch.from_numpy, torch.from_numpy):
+            if step == closures.RESUMED and not case.differs:
+                saved = half_way.state_dict()
+                state = {k: np.array([np.nan if x is None else np.asarray(x) for x in v]) if isinstance(v, list) else np.asarray(v).copy()
+                         for k, v in saved["state"][0].items()}
+                data |= {f"{case.name}/state/{k}": v for k, v in state.items()}
+                data[f"{case.name}/param_groups"] = np.array(repr(saved["param_groups"]))
+    path = FOLDER / f"{optimizer}.npz"
+    np.savez_compressed(path, **data)
+    print(f"{path.name}: {len(data)} arrays, {path.stat().st_size / 1e6:.2f} MB, torch {data['torch']}")
+
+
+def record_evaluations() -> None:
+    """Write how many evaluations torch's LBFGS needs on the functions of Moré, Garbow and Hillstrom; null where it stops short."""
+    found = {name: closures.evaluations(make(), torch.optim, torch.from_numpy, torch.from_numpy) for name, make in MGH.items()}
+    (FOLDER / "evaluations.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def record_signatures() -> None:
     """Write the arguments of torch's optimizers and schedulers: name, kind, default as text."""
     def arguments(cls): return [[p.name, p.kind.name, repr(p.default) if p.default is not p.empty else None]
@@ -93,5 +118,8 @@ if __name__ == "__main__":
         report(wanted)
     else:
         record_signatures()
-        for name in sorted(wanted):
+        for name in sorted(wanted - {"LBFGS"}):
             record(name)
+        if "LBFGS" in wanted or not sys.argv[1:]:
+            record_closures()
+            record_evaluations()
