@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
 from optim_nb import ASGD, Adafactor, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam, batch
+from optim_nb import (ASGD, Adadelta, Adagrad, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD,
+                      SparseAdam, batch)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,6 +94,10 @@ CASES = [
     Case(Adam, dict(lr=0.1, weight_decay=0.1, amsgrad=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, weight_decay=0.1), ("exp_avg", "exp_avg_sq")),
     Case(AdamW, dict(lr=0.1, amsgrad=True, maximize=True), ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")),
+    Case(Adagrad, dict(lr=0.1), ("sum",)),
+    Case(Adagrad, dict(lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1), ("sum",)),
+    Case(Adadelta, dict(lr=0.1), ("square_avg", "acc_delta")),
+    Case(Adadelta, dict(lr=0.1, rho=0.5, weight_decay=0.1, maximize=True), ("square_avg", "acc_delta")),
     Case(DenseSparseAdam, dict(lr=0.1), ("exp_avg", "exp_avg_sq"), complex=False),
     Case(Given, dict(lr=0.1, max_iter=1, history_size=3), counts=False, exempt=EXEMPT),
     Case(Muon, dict(lr=0.1), **matrices),

@@ -21,10 +21,11 @@ import optim_nb
 from optim_nb.problems import MGH
 
 FOLDER = Path(__file__).parent
+torch.sparse.check_sparse_tensor_invariants.enable()  # torch's Adagrad makes sparse tensors, and warns unless one has chosen
 
 
 def coo(indices: np.ndarray, values: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.sparse_coo_tensor(torch.from_numpy(indices)[None], torch.from_numpy(values), shape, check_invariants=True)
+    return torch.sparse_coo_tensor(torch.from_numpy(indices)[None], torch.from_numpy(values), shape)
 
 
 def torch_run(case: Case, dtype: str, foreach: bool = False, fused: bool = False, **options: bool) -> Iterator:
