@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pytest
-from optim_nb import ASGD, Adafactor, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam, batch
-from optim_nb import (ASGD, Adadelta, Adagrad, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD,
-                      SparseAdam, batch)
+from optim_nb import (ASGD, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, LBFGS, Muon, NAdam, Parameter, RAdam, RMSprop, Rprop, SGD, SparseAdam,
+                      batch)
 
 ROOT = Path(__file__).resolve().parents[1]
 

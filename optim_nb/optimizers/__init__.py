@@ -1,6 +1,6 @@
 """One module per optimizer, each written in the notebook of the same name."""
-from optim_nb.optimizers.adafactor import Adafactor
 from optim_nb.optimizers.adadelta import Adadelta
+from optim_nb.optimizers.adafactor import Adafactor
 from optim_nb.optimizers.adagrad import Adagrad
 from optim_nb.optimizers.adam import Adam
 from optim_nb.optimizers.adamax import Adamax
@@ -15,7 +15,5 @@ from optim_nb.optimizers.rprop import Rprop
 from optim_nb.optimizers.sgd import SGD
 from optim_nb.optimizers.sparse_adam import SparseAdam
 
-__all__ = ["SGD", "Adam", "AdamW", "RMSprop", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop", "SparseAdam", "LBFGS",
-           "Adafactor", "Muon"]
-__all__ = ["SGD", "Adagrad", "RMSprop", "Adadelta", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop",
-           "SparseAdam", "LBFGS", "Muon"]
+__all__ = ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop",
+           "SparseAdam", "LBFGS", "Adafactor", "Muon"]
