@@ -10,6 +10,7 @@ that between the quartiles. Times in µs are the fastest of the rounds. A missed
 and the rest of its load, not an error.
 """
 import argparse
+import inspect
 import itertools
 import math
 import os
@@ -44,6 +45,10 @@ WORKLOADS = {"1 × 10³": (1, 10**3, 3), "1 × 10⁵": (1, 10**5, None), "1 × 1
              "1 × 10⁷": (1, 10**7, 1.1), "1000 × 10": (1000, 10, 10), "1000 × 1000": (1000, 1000, 8)}
 OPTIMIZERS = {"Adam": ("Adam", {}), "AdamW": ("AdamW", {}), "SGD": ("SGD", {}),
               "SGD momentum": ("SGD", dict(momentum=0.9))}
+FAMILY = {"SGD": ("SGD", {}), "SGD momentum": ("SGD", dict(momentum=0.9)), "Adagrad": ("Adagrad", {}), "RMSprop": ("RMSprop", {}),
+          "RMSprop centred": ("RMSprop", dict(momentum=0.9, centered=True)), "Adadelta": ("Adadelta", {}), "Adam": ("Adam", {}),
+          "AdamW": ("AdamW", {}), "Adamax": ("Adamax", {}), "NAdam": ("NAdam", {}), "RAdam": ("RAdam", {}), "ASGD": ("ASGD", {}),
+          "Rprop": ("Rprop", {})}
 TORCH = {"torch fused": dict(fused=True), "torch foreach": dict(foreach=True),
          "torch plain": dict(foreach=False, fused=False)}
 
@@ -91,7 +96,7 @@ def numpy_rule(optimizer: optim_nb.Optimizer) -> Callable[[], None]:
     return step
 
 
-def contenders(kind: str, options: dict, tensors: int, elements: int, fresh: bool = True) -> dict[str, Contender]:
+def contenders(kind: str, options: dict, tensors: int, elements: int, fresh: bool = True, rule: bool = True) -> dict[str, Contender]:
     grads = [make_arrays(tensors, elements, seed) for seed in (0, 2)[:1 + fresh]]
 
     def prepare(optimizers, parameter, tensor, **flags):
@@ -105,9 +110,16 @@ def contenders(kind: str, options: dict, tensors: int, elements: int, fresh: boo
         return getattr(optimizers, kind)(params, lr=1e-3, **options, **flags), refresh if fresh else None
 
     ours, refresh = prepare(optim_nb, optim_nb.Parameter, np.asarray)
-    found = {"optim_nb": Contender(ours.step, refresh), "NumPy rule": Contender(numpy_rule(ours), refresh)}
+    found = {"optim_nb": Contender(ours.step, refresh)}
+    if rule:
+        found["NumPy rule"] = Contender(numpy_rule(ours), refresh)
     if torch:
+        known = inspect.signature(getattr(torch.optim, kind)).parameters
         for name, flags in TORCH.items():
+            if name == "torch plain":
+                flags = {k: v for k, v in flags.items() if k in known}
+            elif not flags.keys() <= known.keys():
+                continue  # many have no fused path
             theirs, refresh = prepare(torch.optim, torch.from_numpy, torch.from_numpy, **flags)
             found[name] = Contender(theirs.step, refresh)
     return found
@@ -224,6 +236,33 @@ def muon(seconds: float) -> None:
         if torch:
             once = contender(torch.optim.Muon, torch.from_numpy, torch.from_numpy).timed(1)
             rows[-1] += [ratio(times["torch, float32"], ours), f"{once / median(ours):.2g}"]
+    print_table(rows)
+
+
+def family(seconds: float) -> None:
+    """Every elementwise optimizer against torch's best, and its share of the streaming limit at 10⁷ by its own bytes."""
+    n = 10**7
+    limits = streams([array for seed in (0, 1) for array in make_arrays(2, n, seed)])
+    head = ["float32, fresh gradients", *(["1000 × 1000", "target", "1 × 10⁶", "target"] if torch else []), "share of the limit, 10⁷", "target"]
+    rows = [head]
+    for title, (kind, options) in FAMILY.items():
+        progress(title)
+        row = [title]
+        if torch:
+            fused = "fused" in inspect.signature(getattr(torch.optim, kind)).parameters
+            for tensors, elements, target in ((1000, 1000, 5), (1, 10**6, 1.1 if fused else 2)):
+                times = measure(contenders(kind, options, tensors, elements, rule=False), seconds)
+                rival, ours = best(times, times.keys() - {"optim_nb"}), times["optim_nb"]
+                row += [ratio(rival, ours), verdict(median(map(truediv, rival, ours)), target)]
+        p = optim_nb.Parameter(make_arrays(1, n, 1)[0])
+        p.grad, = make_arrays(1, n, 0)
+        optimizer = getattr(optim_nb, kind)([p], lr=1e-3, **options)
+        optimizer.step()
+        arrays = sum(isinstance(value, np.ndarray) for value in optimizer.state[p].values())
+        times = measure({"optim_nb": Contender(optimizer.step), **{name: Contender(step) for name, step in limits.items()}}, seconds)
+        limit = [t / BYTES * (12 + 8 * arrays) for t in best(times, limits)]
+        row += [ratio(limit, times["optim_nb"]), verdict(median(map(truediv, limit, times["optim_nb"])), 0.85)]
+        rows.append(row)
     print_table(rows)
 
 
@@ -466,6 +505,7 @@ def main() -> None:
     if JIT:
         bandwidth(seconds)
         half_precision(seconds)
+        family(seconds / 2)
     muon(seconds)
     adafactor(seconds)
     overhead(seconds)
