@@ -268,7 +268,8 @@ class Fused:
         codecs = (f for s in formats.values() for f in (s.decode, s.encode))
         crc = fingerprint(self.rule, *(f for f in codecs if f not in _verbs))
         kept = "".join(f"_{a}_{s.name}" for a, s in zip(self.arrays, storages) if s)
-        return f"{self.name.strip('<>')}_{crc:08x}_{'parallel' if parallel else 'serial'}{kept}"
+        how, name = "parallel" if parallel else "serial", self.name.strip("<>")  # <lambda>
+        return f"{name}_{crc:08x}_{how}{kept}"
 
     def loop(self,
         parallel: bool = False, # The loop that spreads its tasks over the threads?

@@ -338,10 +338,12 @@ class SparseGrad:
     def __mul__(self, factor: float) -> 'SparseGrad':
         return SparseGrad(self.indices, self.values * factor, self.shape)
     __rmul__ = __mul__
-    def __array__(self, dtype=None, copy=None): return self.to_dense().astype(dtype or self.dtype)
+    def __array__(self, dtype=None, copy=None):
+        return self.to_dense().astype(dtype or self.dtype)
     def __reduce__(self): return SparseGrad, (self.indices, self.values, self.shape)
     def __repr__(self):
-        return f'SparseGrad({len(self.indices)} of {self.shape[0]} rows, shape={self.shape})'
+        some = f'{len(self.indices)} of {self.shape[0]} rows'
+        return f'SparseGrad({some}, shape={self.shape})'
 
 # %% ../nbs/00_tensor.ipynb #c22ce1f9
 def _checked_grad(value, t):

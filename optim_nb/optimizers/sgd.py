@@ -86,7 +86,7 @@ class SGD(Optimizer):
         return momentum_rule, ("momentum_buffer",)
 
     def sparse(self, group: dict) -> str:
-        "Which rows of a `group` move: those with gradients, unless a gradient of 0 moves too."
+        "Which rows of a `group` move: those with a gradient, unless 0 moves them too."
         return "all" if group["momentum"] or group["weight_decay"] else "rows"
 
     def decay(self, group: dict) -> tuple:

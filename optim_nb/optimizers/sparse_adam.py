@@ -52,8 +52,8 @@ class SparseAdam(Optimizer):
         super().check(group)
         bad = [i for i, p in enumerate(group.get("params", ())) if np.iscomplexobj(p.data)]
         if bad:
-            raise ValueError(f"Complex params at indices {bad}: SparseAdam does not support "
-                             "complex parameters")
+            raise ValueError(f"Complex params at indices {bad}: SparseAdam does not "
+                             "support complex parameters")
 
     def sparse(self, group: dict) -> str:
         "The rows of the gradient are all that changes, in every `group`."
