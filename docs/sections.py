@@ -81,8 +81,9 @@ def markdown(section):
     words = WORDS / Path(section.source).with_suffix(".md")
     parts = [f"# {section.text}", words.read_text(encoding="utf-8").strip() if words.exists() else ""]
     folder = Path(section.source).parent
-    if section.source == "optimizers/index.qmd": return "\n\n".join(parts).format(
-        tree=family.figure(section, card), table=compared(section, folder)) + "\n"
+    if "{tree}" in parts[1]:
+        made = parts[1].replace("{tree}", family.figure(section, card)).replace("{table}", compared(section, folder))
+        return f"{parts[0]}\n\n{made}\n"
     if own := [e for e in section.entries if not e.entries]: parts.append(table(own, folder))
     for group in section.entries:
         if group.entries: parts += [f"## {group.text}", table([e for e in group.walk() if e.page], folder)]
