@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pages
 
-WIDTH, HEIGHT = 100, 42  # of a box
-LANE, ROW, LEFT, TOP = 116, 70, 76, 52  # from box to box; of the first box's centre, from the edges
+WIDTH, HEIGHT = 104, 42  # of a box
+LANE, ROW, LEFT, TOP = 116, 68, 100, 52  # from box to box; of the first box's centre, from the edges
 PORT = 18  # between the ends of two lines that arrive at one box
 STYLE = """<style>
 .family { margin: 1.3rem 0; overflow-x: auto; }
@@ -17,7 +17,7 @@ STYLE = """<style>
 .family text { fill: currentColor; text-anchor: middle; }
 .family .name { font-size: 15px; font-weight: 600; }
 .family .year, .family .group { font-size: 12.5px; opacity: .75; }
-.family .line { fill: none; stroke: currentColor; stroke-width: 1.5; opacity: .55; }
+.family .lines { fill: none; stroke: currentColor; stroke-width: 1.5; opacity: .55; }
 .family .beside { stroke-dasharray: 4 4; }
 .family .grid { stroke: currentColor; stroke-width: 1; opacity: .14; }
 .family rect { fill: var(--pst-color-background, var(--bs-body-bg, Canvas)); stroke: currentColor; stroke-width: 1.25; }
@@ -170,9 +170,10 @@ def figure(section, card):
     for group in dict.fromkeys(n.group for n in found):
         lanes = [n.x for n in found if n.group == group]
         out.append(f'<text class="group" x="{(min(lanes) + max(lanes)) / 2:g}" y="14">{escape(group)}</text>')
+    out.append('<g class="lines">')
     for *_, first, corners, _ in routes(found, known):
-        out.append(f'<path class="line{"" if first else " beside"}" d="{path(corners)}"/>')
-    out.append("</g>")
+        out.append(f'<path{"" if first else ' class="beside"'} d="{path(corners)}"/>')
+    out.append("</g></g>")
     for n in sorted(found, key=lambda n: (n.row, n.lane)):  # the order in which the Tab key visits them
         to = Path(os.path.relpath(f"{n.entry.page}.html", Path(section.source).parent)).as_posix()
         about = escape(pages.title_cell(n.entry.source)[1])

@@ -73,7 +73,7 @@ def compared(section, folder):
         def said(pattern, e=e): return value(cards, e.source, pattern, folder)
         body.append([named(e, folder), str(family.year(cards[e.source]) or ""), measures.state(cls),
                      traffic(said("memory traffic|work per step")), measures.invariances(cls), said("adds"), said("use (it|one) when")])
-    return rows(["Page", "Year", "Bytes of state", "Bytes moved", "Path unchanged by", "Adds to its parents", "Use it when"], body)
+    return rows(["Page", "Year", "State, bytes", "A step, bytes", "Path unchanged by", "Adds to its parents", "Use it when"], body)
 
 
 def markdown(section):
