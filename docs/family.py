@@ -172,7 +172,7 @@ def figure(section, card):
         out.append(f'<text class="group" x="{(min(lanes) + max(lanes)) / 2:g}" y="14">{escape(group)}</text>')
     out.append('<g class="lines">')
     for *_, first, corners, _ in routes(found, known):
-        out.append(f'<path{"" if first else ' class="beside"'} d="{path(corners)}"/>')
+        out.append(f'<path class="{"line" if first else "beside"}" d="{path(corners)}"/>')
     out.append("</g></g>")
     for n in sorted(found, key=lambda n: (n.row, n.lane)):  # the order in which the Tab key visits them
         to = Path(os.path.relpath(f"{n.entry.page}.html", Path(section.source).parent)).as_posix()

@@ -113,7 +113,7 @@ def test_invariances(name):
 def test_why_LBFGS_is_not_invariant_to_rotations():
     """Where Σ|g| is below 1 the first step is not scaled, and then the path turns with the problem."""
     H, changed, T = measures.problems()["rotation"]
-    start, paths = np.random.default_rng(1).normal(size=24), []
+    start = np.random.default_rng(1).normal(size=24)
     for scale, same in (1, False), (1e-3, True):
         path, other = (measures.run(optim_nb.LBFGS, lambda x, M=M: scale * (M @ x), s, **measures.options(optim_nb.LBFGS))[0]
                        for M, s in ((H, start), (changed, T @ start)))
