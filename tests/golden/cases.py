@@ -374,11 +374,8 @@ def collect(steps: Iterable, dtype: str, what: Callable = digest, skip: str = ""
     for step, buffers, _ in steps:
         sizes = {name: what(array).size for name, array in buffers["param"].items() if name != skip}
         for key, arrays in buffers.items():
-            row = np.concatenate([what(arrays[name]).astype(dtype) if name in arrays
-                                  else np.full(1 if key in NUMBERS else size, np.nan, dtype)
-                                  for name, size in sizes.items()])
             row = np.concatenate([padded(what(arrays[name]).astype(dtype) if name in arrays else np.empty(0, dtype),
-                                         1 if key == "step" else size) for name, size in sizes.items()])
+                                         1 if key in NUMBERS else size) for name, size in sizes.items()])
             peak[key] = np.fmax(peak.get(key, np.nan), np.abs(row))
             if step in RECORDED:
                 earlier = len(rows["param"]) - 1 if key != "param" else 0
