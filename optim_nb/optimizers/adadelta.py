@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['adadelta_rule', 'Adadelta']
 
-# %% ../../nbs/optimizers/06_adadelta.ipynb #a368aa63
+# %% ../../nbs/optimizers/06_adadelta.ipynb #fd0ced05
 from collections.abc import Iterable
 from math import nextafter
 from typing import Annotated
@@ -13,7 +13,7 @@ from typing import Annotated
 from ..kernels import fused, sqrt
 from ..optimizer import Optimizer, Range
 
-# %% ../../nbs/optimizers/06_adadelta.ipynb #8ed08012
+# %% ../../nbs/optimizers/06_adadelta.ipynb #da120919
 @fused
 def adadelta_rule(g, p, v, u, rho, w, eps, lr):
     "One step of Adadelta on one element: (3), (4), (5) and (6)."
@@ -23,7 +23,7 @@ def adadelta_rule(g, p, v, u, rho, w, eps, lr):
     p = p - lr * d                           # (6)
     return p, v, u
 
-# %% ../../nbs/optimizers/06_adadelta.ipynb #41b27a46
+# %% ../../nbs/optimizers/06_adadelta.ipynb #3fc66f8c
 _RHO = Range("rho value", below=nextafter(1, 2))  # 1 is allowed
 
 class Adadelta(Optimizer):
