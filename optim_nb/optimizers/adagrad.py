@@ -20,7 +20,7 @@ def adagrad_rule(g, p, G, lr_t, eps):
     p = p - lr_t * g / (sqrt(G) + eps)  # (6)
     return p, G
 
-# %% ../../nbs/optimizers/04_adagrad.ipynb #60302e56
+# %% ../../nbs/optimizers/04_adagrad.ipynb #46657dbb
 _START = Range("initial_accumulator_value value")
 
 class Adagrad(Optimizer):
@@ -37,7 +37,7 @@ class Adagrad(Optimizer):
     weight_decay : float, default 0
         λ of an L2 penalty, at least 0; not with sparse gradients
     initial_accumulator_value : Annotated[float, _START], default 0
-        where G begins, at least 0
+        where G begins, ≥ 0
     eps : float, default 1e-10
         ε, added to √G, at least 0; in units of the gradient
     foreach : bool | None, default None
@@ -56,7 +56,7 @@ class Adagrad(Optimizer):
         lr: float = 1e-2, # η, learning rate: the length of the first step, at least 0
         lr_decay: Annotated[float, Range("lr_decay value")] = 0, # δ of (12), at least 0
         weight_decay: float = 0, # λ of an L2 penalty, at least 0; not with sparse gradients
-        initial_accumulator_value: Annotated[float, _START] = 0, # where G begins, at least 0
+        initial_accumulator_value: Annotated[float, _START] = 0, # where G begins, ≥ 0
         eps: float = 1e-10, # ε, added to √G, at least 0; in units of the gradient
         foreach: bool | None = None, # Accepted for torch's sake: every step is fused
         *,
@@ -72,7 +72,7 @@ class Adagrad(Optimizer):
     def add_param_group(self,
         param_group: dict, # "params" and the settings that differ
     ) -> None:
-        """Add a group, and at once the state of its parameters: a sum, and a step count of 0.
+        """Add a group, and at once the state of its parameters: a sum, and 0 steps.
 
         Parameters
         ----------
@@ -86,13 +86,13 @@ class Adagrad(Optimizer):
             self.state[p] = dict(made, step=0)
 
     def initial(self, group: dict) -> dict:
-        "First value of the sum: the optimizer's own, whatever the `group` says, as in torch."
+        "First value of the sum: the optimizer's, whatever the `group` says, as in torch."
         return dict(sum=self.defaults["initial_accumulator_value"])
 
     def decay(self, group: dict) -> tuple: return group["weight_decay"], 1
 
     def sparse(self, group: dict) -> str:
-        "Only the rows in a sparse gradient change. Raises RuntimeError with weight decay."
+        "Only rows touched change, or RuntimeError if the `group` has weight decay."
         if not group["weight_decay"]: return "rows"
         raise RuntimeError("weight_decay option is not compatible with sparse gradients")
 
