@@ -24,7 +24,7 @@ TODO: set[str] = set()
 # Functions that a page cannot be seen to call, with the reason.
 EXCUSED = {"01_kernels.ipynb": dict.fromkeys(
     ["_sign", "_instruction.<locals>.convert", "_instruction.<locals>.convert.<locals>.codegen"],
-    "called only while something is compiled"), "14_adafactor.ipynb": dict.fromkeys(
+    "called only while something is compiled"), "optimizers/14_adafactor.ipynb": dict.fromkeys(
     ["_squares", "_plain_squares", "_moments", "_roots", "_scaled_squares", "_norms", "_descend"], "compiled: no Python function is entered"),
     "02_batch.ipynb": {
     **dict.fromkeys(["_has_form", "_read", "_apart", "_look", "_cut"], "compiled: no Python function is entered"),

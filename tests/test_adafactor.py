@@ -143,3 +143,23 @@ def test_one_row_or_column_is_no_guess():
             q.grad = p.grad.ravel().copy()
             opt.step(), other.step()
         np.testing.assert_allclose(p.data.ravel(), q.data, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["factored_loops", "factored_rule"])
+@pytest.mark.parametrize("size, expected", [(1e-2, 1), (1e-4, 2**-11.5 / 1e-4), (1e-7, 2**23 * 1e-7)])
+def test_eps1_bounds_the_mean_and_the_root(rule, size, expected):
+    "The mean of the rows by ε₁, the root of the guess by ε₁ too: what small gradients make of it, as in torch."
+    p = Parameter(np.ones((4, 3), "f4"))
+    opt, p.grad = Adafactor([p], lr=0.1, d=np.inf), np.full((4, 3), size, "f4")
+    opt.parts = lambda group: [(getattr(adafactor, rule), adafactor.FACTORS, group["params"])]
+    opt.step()
+    np.testing.assert_allclose((1 - p.data) / 0.1, expected, rtol=1e-4)
+
+
+def test_the_relative_step_falls_as_the_root_of_t():
+    p = Parameter(np.ones((4, 3)))
+    opt = Adafactor([p], lr=0.4)
+    for t in range(1, 40):
+        before, p.grad = p.data.copy(), -np.ones((4, 3))
+        opt.step()
+        np.testing.assert_allclose(p.data / before - 1, min(0.4, t**-0.5), rtol=1e-9)

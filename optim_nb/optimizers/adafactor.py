@@ -31,7 +31,7 @@ def smallest(eps1: float | None, p: np.ndarray) -> float:
     return float(np.finfo(p.dtype).eps) if eps1 is None else eps1
 
 def descend(p, u, rho, eps2, d, keep):
-    "Shrink `p` to `keep` of it; go along `u`, clipped at `d`, `rho` of its RMS or `eps2`."
+    "Shrink `p` to `keep` of it, go along `u`, cut at `d`: `rho` of its RMS or of `eps2`."
     alpha = max(eps2, rms(p)) * rho                          # (9)
     return keep * p - alpha / max(1.0, rms(u) / d) * u       # (8), (10)
 
