@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['rmsprop_rule', 'rmsprop_momentum_rule', 'RMSprop', 'centered_rule', 'centered_momentum_rule']
 
-# %% ../../nbs/optimizers/05_rmsprop.ipynb #9ef7b741
+# %% ../../nbs/optimizers/05_rmsprop.ipynb #a31b04a4
 from collections.abc import Iterable
 from typing import Annotated
 
 from ..kernels import fused, maximum, sqrt
 from ..optimizer import Optimizer, Range
 
-# %% ../../nbs/optimizers/05_rmsprop.ipynb #fa7b2982
+# %% ../../nbs/optimizers/05_rmsprop.ipynb #29adf06f
 @fused
 def rmsprop_rule(g, p, v, alpha, w, lr, eps):
     "One step of RMSprop on one element: (3) and (4)."
@@ -28,7 +28,7 @@ def rmsprop_momentum_rule(g, p, v, b, alpha, w, lr, eps, mu):
     p = p - lr * b                                          # (5)
     return p, v, b
 
-# %% ../../nbs/optimizers/05_rmsprop.ipynb #f83c0fb8
+# %% ../../nbs/optimizers/05_rmsprop.ipynb #c838a25e
 class RMSprop(Optimizer):
     """RMSprop: the gradient over the root of a moving average of its square.
 
@@ -111,7 +111,7 @@ class RMSprop(Optimizer):
         if group["centered"]: named["floor"] = -1 if floor is None else floor
         return named
 
-# %% ../../nbs/optimizers/05_rmsprop.ipynb #c67e5de1
+# %% ../../nbs/optimizers/05_rmsprop.ipynb #2440c8a5
 @fused
 def centered_rule(g, p, v, a, alpha, w, lr, eps, floor):
     "One step of centred RMSprop on one element: (3), (12) and (13)."

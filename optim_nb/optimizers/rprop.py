@@ -5,37 +5,37 @@
 # %% auto #0
 __all__ = ['rprop_rule', 'Rprop']
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #50b25291
+# %% ../../nbs/optimizers/11_rprop.ipynb #84c491eb
 from collections.abc import Iterable
 
 from ..kernels import fused, maximum, minimum, where
 from ..optimizer import Optimizer
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #754d6c73
+# %% ../../nbs/optimizers/11_rprop.ipynb #693906ec
 @fused
 def rprop_rule(g, p, prev, step, down, up, low, high, zero, one):
     "One step of Rprop on one element: (1) to (4)."
-    s = g * prev                                                       # (1)
+    s = g * prev
     step = step * where(s > zero, up, where(s < zero, down, one))      # (1)
     step = minimum(maximum(step, low), high)                           # (2)
     g = where(s < zero, zero, g)                                       # (3)
     p = p - where(g > zero, step, where(g < zero, -step, zero))        # (4)
     return p, g, step
 
-# %% ../../nbs/optimizers/11_rprop.ipynb #c2aea0bf
+# %% ../../nbs/optimizers/11_rprop.ipynb #3d8228a7
 class Rprop(Optimizer):
-    """Rprop: a step size per coordinate, driven by the signs of gradients alone.
+    """Rprop: a step size per coordinate, driven by the signs of gradients alone (iRprop⁻).
 
     Parameters
     ----------
     params : Iterable
         Tensors, (name, Tensor) pairs or group dicts; float or complex
     lr : float, default 0.01
-        η, first size of every step, at least 0; read at no other step
+        First size of every step, at least 0; not read again
     etas : tuple[float, float], default (0.5, 1.2)
         (η⁻, η⁺), in (0, 1) and above 1
     step_sizes : tuple[float, float], default (1e-06, 50)
-        least and largest size of a step
+        Least and largest size of a step
     capturable : bool, default False
         Not supported, must be False
     foreach : bool | None, default None
@@ -45,11 +45,13 @@ class Rprop(Optimizer):
     differentiable : bool, default False
         Not supported, must be False
     """
+    rule, buffers = rprop_rule, ("prev", "step_size")
+
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
-        lr: float = 1e-2, # η, first size of every step, at least 0; read at no other step
+        lr: float = 1e-2, # First size of every step, at least 0; not read again
         etas: tuple[float, float] = (0.5, 1.2), # (η⁻, η⁺), in (0, 1) and above 1
-        step_sizes: tuple[float, float] = (1e-6, 50), # least and largest size of a step
+        step_sizes: tuple[float, float] = (1e-6, 50), # Least and largest size of a step
         *,
         capturable: bool = False, # Not supported, must be False
         foreach: bool | None = None, # Accepted for torch's sake: every step is fused
@@ -59,8 +61,6 @@ class Rprop(Optimizer):
         super().__init__(params, dict(
             lr=lr, etas=etas, step_sizes=step_sizes, foreach=foreach, maximize=maximize,
             differentiable=differentiable, capturable=capturable))
-
-    rule, buffers = rprop_rule, ("prev", "step_size")
 
     def check(self, group: dict) -> None:
         "Raise ValueError where a hyperparameter is out of range."
