@@ -80,7 +80,7 @@ class RMSprop(Optimizer):
             differentiable=differentiable, variance_floor=variance_floor))
 
     def check(self, group: dict) -> None:
-        "Raise ValueError where a hyperparameter is out of range."
+        "Raise ValueError where a hyperparameter of the `group` is out of range."
         super().check(group)
         if (floor := group.get("variance_floor")) is not None:
             Range("variance_floor value", below=1).check("variance_floor", floor)
