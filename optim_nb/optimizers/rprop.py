@@ -63,7 +63,7 @@ class Rprop(Optimizer):
             differentiable=differentiable, capturable=capturable))
 
     def check(self, group: dict) -> None:
-        "Raise ValueError where a hyperparameter is out of range."
+        "Raise ValueError where a hyperparameter of the `group` is out of range."
         super().check(group)
         for name in ("etas", "step_sizes"):
             if not isinstance(group[name], (tuple, list)) or len(group[name]) != 2:
@@ -73,7 +73,7 @@ class Rprop(Optimizer):
         if not 0 <= low <= high: raise ValueError(f"Invalid step sizes: {low}, {high}")
 
     def initial(self, group: dict) -> dict:
-        "Step sizes start at the learning rate, in both parts of a complex number."
+        "Steps of a `group` start as long as its lr, in both parts of a complex number."
         return dict(step_size=float(group["lr"]))
 
     def coefficients(self, group: dict, t: int) -> dict:
