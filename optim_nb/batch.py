@@ -38,7 +38,18 @@ def compute_dtype(
 ) -> np.dtype: # float32 or float64
     """The real dtype of a parameter's step: float32 for float16, two reals for complex.
 
-    Raises TypeError where there is none, for integers for example."""
+    Raises TypeError where there is none, for integers for example.
+
+    Parameters
+    ----------
+    dtype : np.dtype
+        dtype of a parameter
+
+    Returns
+    -------
+    np.dtype
+        float32 or float64
+    """
     try: return _compute_dtype[dtype.newbyteorder("=")]
     except KeyError:
         raise TypeError(f"can't optimize dtype {dtype}: only float16, float32, float64, "
@@ -47,7 +58,18 @@ def compute_dtype(
 def state_dtype(
     dtype: np.dtype, # dtype of a parameter
 ) -> np.dtype: # Its own, in native byte order, but float32 for float16
-    "dtype of a parameter's buffers; no second moment fits the range of float16."
+    """dtype of a parameter's buffers; no second moment fits the range of float16.
+
+    Parameters
+    ----------
+    dtype : np.dtype
+        dtype of a parameter
+
+    Returns
+    -------
+    np.dtype
+        Its own, in native byte order, but float32 for float16
+    """
     return np.dtype(np.float32) if dtype == np.float16 else dtype.newbyteorder("=")
 
 def _overlaps_itself(a):
@@ -64,7 +86,15 @@ def check_written(
     a: Any, # What is to be written
     name: str, # What to call it in an error
 ) -> None:
-    "Raise TypeError or ValueError unless every element of `a` can be written."
+    """Raise TypeError or ValueError unless every element of `a` can be written.
+
+    Parameters
+    ----------
+    a : Any
+        What is to be written
+    name : str
+        What to call it in an error
+    """
     if not isinstance(a, np.ndarray):
         raise TypeError(f"{name} must hold a NumPy array, got {type(a).__name__}")
     if not a.flags.writeable:
@@ -77,7 +107,15 @@ def check_parameter(
     p: Any, # What is to be updated
     name: str = "parameter", # What to call it in an error
 ) -> None:
-    "Raise TypeError or ValueError unless `p` is an array that a step may update."
+    """Raise TypeError or ValueError unless `p` is an array that a step may update.
+
+    Parameters
+    ----------
+    p : Any
+        What is to be updated
+    name : str, default 'parameter'
+        What to call it in an error
+    """
     if isinstance(p, np.ndarray):
         try: compute_dtype(p.dtype)
         except TypeError as error: raise TypeError(f"{name}: {error}") from None
@@ -88,7 +126,17 @@ def check_gradient(
     p: np.ndarray, # A parameter's array
     name: str = "parameter", # What to call the parameter in an error
 ) -> None:
-    "Raise TypeError or RuntimeError unless `g` is an array of the shape and dtype of `p`."
+    """Raise TypeError or RuntimeError unless `g` is an array of the shape and dtype of `p`.
+
+    Parameters
+    ----------
+    g : Any
+        Its gradient
+    p : np.ndarray
+        A parameter's array
+    name : str, default 'parameter'
+        What to call the parameter in an error
+    """
     if not isinstance(g, np.ndarray | SparseGrad):
         raise TypeError(f"{name}: its grad must be a NumPy array, got {type(g).__name__}")
     if g.shape != p.shape:
@@ -340,7 +388,20 @@ def aliased_gradients(
     rows: list[tuple], # Arrays (g, p, *buffers) of each parameter
     name: Callable[[int, int], str], # Row and column → what to call the array in an error
 ) -> set[int]: # Rows whose gradient lies in memory that the step writes
-    "Raise ValueError where written arrays share memory; find gradients to copy first."
+    """Raise ValueError where written arrays share memory; find gradients to copy first.
+
+    Parameters
+    ----------
+    rows : list[tuple]
+        Arrays (g, p, *buffers) of each parameter
+    name : Callable[[int, int], str]
+        Row and column → what to call the array in an error
+
+    Returns
+    -------
+    set[int]
+        Rows whose gradient lies in memory that the step writes
+    """
     aliased = set()
     for pair in _overlaps(rows):
         if all(column for _, column in pair):
@@ -354,7 +415,13 @@ def aliased_gradients(
 def is_fortran(
     p: np.ndarray, # A parameter
 ) -> bool:
-    "Is `p` in Fortran order only, so that all that belongs to it is best transposed?"
+    """Is `p` in Fortran order only, so that all that belongs to it is best transposed?
+
+    Parameters
+    ----------
+    p : np.ndarray
+        A parameter
+    """
     return p.flags.f_contiguous and not p.flags.c_contiguous
 
 def _touched(part, i, row):
@@ -389,7 +456,13 @@ def _as_real(a, real=None):
 
 # %% ../nbs/02_batch.ipynb #6bf5a1a8
 class Whole:
-    "An update rule of whole arrays; `whole` creates it."
+    """An update rule of whole arrays; `whole` creates it.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
+    """
     def __init__(self,
         rule: Callable, # `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
     ):
@@ -403,14 +476,32 @@ class Whole:
 def whole(
     rule: Callable, # `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
 ) -> Whole:
-    "Decorator for a rule that needs arrays as a whole, as a matrix method does."
+    """Decorator for a rule that needs arrays as a whole, as a matrix method does.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, **coefficients) -> (p, *buffers)`
+    """
     return Whole(rule)
 
 # %% ../nbs/02_batch.ipynb #9b0d557c
 class Part:
     """One rule and the parameters that it updates: what a batch is made of.
 
-    Raises TypeError where `labels` are not as many as the rule's buffers."""
+    Raises TypeError where `labels` are not as many as the rule's buffers.
+
+    Parameters
+    ----------
+    rule : Fused | Whole
+        What to do
+    count : int
+        How many parameters
+    labels : tuple, default ()
+        Names of the buffers
+    storages : tuple, default ()
+        A `Storage` or None for each buffer
+    """
     def __init__(self,
         rule: Fused | Whole, # What to do
         count: int, # How many parameters
@@ -453,7 +544,15 @@ class Part:
         i: int, # Number of a parameter
         row: tuple, # Its arrays (g, p, *buffers)
     ) -> None:
-        "Raise TypeError, ValueError or RuntimeError unless the rule can take `row`."
+        """Raise TypeError, ValueError or RuntimeError unless the rule can take `row`.
+
+        Parameters
+        ----------
+        i : int
+            Number of a parameter
+        row : tuple
+            Its arrays (g, p, *buffers)
+        """
         (g, p, *buffers), name = row, self.name(i)
         check_parameter(p, name)
         check_gradient(g, p, name)
@@ -466,7 +565,18 @@ class Part:
     def shapes(self,
         p: np.ndarray, # A parameter
     ) -> list: # None where any will do
-        "The shape that each buffer of `p` must have."
+        """The shape that each buffer of `p` must have.
+
+        Parameters
+        ----------
+        p : np.ndarray
+            A parameter
+
+        Returns
+        -------
+        list
+            None where any will do
+        """
         return [None if self.names is None else p.shape] * len(self.labels)
 
     def in_order(self, coefficients: dict) -> dict:
@@ -491,7 +601,18 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fo
 def spread(
     f: Callable, # A function with a loop over `prange`
 ) -> Callable: # Takes the number of elements, then what `f` takes
-    "Compile `f` for one thread and for all; a call takes the one that pays."
+    """Compile `f` for one thread and for all; a call takes the one that pays.
+
+    Parameters
+    ----------
+    f : Callable
+        A function with a loop over `prange`
+
+    Returns
+    -------
+    Callable
+        Takes the number of elements, then what `f` takes
+    """
     alone, together = compiled(f), compiled(f, parallel=True)
     def loop(elements, *args):
         if elements < PARALLEL_FROM or _forked: return alone(*args)
@@ -538,7 +659,20 @@ class Batch:
         parts: list[Part], # What is to be done
         arrays: list, # Of each part: all gradients, all parameters, all of each buffer
     ) -> bool: # Must `check` be called before the step can run?
-        "Take up the arrays of a step. Nothing is remembered of those of the last."
+        """Take up the arrays of a step. Nothing is remembered of those of the last.
+
+        Parameters
+        ----------
+        parts : list[Part]
+            What is to be done
+        arrays : list
+            Of each part: all gradients, all parameters, all of each buffer
+
+        Returns
+        -------
+        bool
+            Must `check` be called before the step can run?
+        """
         if parts != self._room_for or [*map(_count, parts)] != self._counts:
             self._make_room(parts)
         self.parts, self.arrays = parts, arrays
@@ -679,7 +813,19 @@ class Batch:
         """Take the coefficients of a part in double precision, and round them once.
 
         Raises TypeError unless they are numbers, given by the names of the rule's. No array
-        is touched."""
+        is touched.
+
+        Parameters
+        ----------
+        k : int
+            Number of a part
+        coefficients : dict
+            Name to value of each of the rule's coefficients
+        decay : tuple, default (0, 1)
+            (l2, keep), as `prepare` takes them
+        maximize : bool, default False
+            Flip the sign of the gradients?
+        """
         part, start = self.parts[k], (-1. if maximize else 1., *decay)
         if self.found != 4 or (*coefficients,) != part.names:
             self.table[part.first:part.first + part.count, SETTING] = k
@@ -697,7 +843,21 @@ class Batch:
         decay: tuple = (0, 1), # (l2, keep)
         maximize: bool = False, # Flip the sign of the gradients?
     ) -> None:
-        "Take several settings, where the rows have not all taken as many steps."
+        """Take several settings, where the rows have not all taken as many steps.
+
+        Parameters
+        ----------
+        k : int
+            Number of a part
+        coefficients : list[dict]
+            As `set` takes them, for each setting
+        which : list[int]
+            Number of the setting of each row
+        decay : tuple, default (0, 1)
+            (l2, keep)
+        maximize : bool, default False
+            Flip the sign of the gradients?
+        """
         base = max([len(self.parts) - 1, *self.settings]) + 1  # after those of all parts
         first = self.parts[k].first
         if base + len(coefficients) > len(self._values["f"]):

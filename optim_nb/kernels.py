@@ -78,7 +78,26 @@ def prepare(
     l2: Any, # λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
     keep: Any, # What is left of the parameter after decoupled decay
 ) -> tuple[Any, Any]: # The gradient and the parameter that the rule gets
-    "What happens before every rule: sign and weight decay."
+    """What happens before every rule: sign and weight decay.
+
+    Parameters
+    ----------
+    g : Any
+        Gradient
+    p : Any
+        Parameter
+    sign : Any
+        1, or -1 to maximize
+    l2 : Any
+        λ of the penalty λ/2·p² in the loss, so that λp joins the gradient
+    keep : Any
+        What is left of the parameter after decoupled decay
+
+    Returns
+    -------
+    tuple[Any, Any]
+        The gradient and the parameter that the rule gets
+    """
     p = keep * p
     g = sign * g
     return (g + l2 * p if l2 else g), p
@@ -108,7 +127,19 @@ def _float_to_bfloat16(x):
 
 @dataclass(frozen=True, eq=False)
 class Storage:
-    "A format in which numbers are kept between steps: their bits, as unsigned integers."
+    """A format in which numbers are kept between steps: their bits, as unsigned integers.
+
+    Parameters
+    ----------
+    name : str
+        appears in the name of the compiled loop
+    dtype : Any
+        NumPy dtype of the arrays that hold it; all bits 0 must mean 0
+    decode : Callable
+        word → float32
+    encode : Callable
+        float → word
+    """
     name: str # appears in the name of the compiled loop
     dtype: Any # NumPy dtype of the arrays that hold it; all bits 0 must mean 0
     decode: Callable # word → float32
@@ -184,7 +215,18 @@ def _text(code: CodeType) -> str:
 def fingerprint(
     *functions: FunctionType, # Python functions
 ) -> int: # CRC-32 of everything that compiling them would freeze
-    "Checksum of the functions, of those that they call, and of the constants they read."
+    """Checksum of the functions, of those that they call, and of the constants they read.
+
+    Parameters
+    ----------
+    *functions : FunctionType
+        Python functions
+
+    Returns
+    -------
+    int
+        CRC-32 of everything that compiling them would freeze
+    """
     reached = (pair for function in functions for pair in _reached(function))
     parts = (f"{f.__module__} {_text(f.__code__)} {f.__defaults__} {f.__kwdefaults__} "
              f"{read}" for f, read in reached)
@@ -194,7 +236,13 @@ def fingerprint(
 class Fused:
     """An update rule together with the kernels made from it; `fused` creates it.
 
-    Raises TypeError where the rule does not return a tuple of new values."""
+    Raises TypeError where the rule does not return a tuple of new values.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, by element
+    """
     def __init__(self,
         rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, by element
     ):
@@ -227,7 +275,20 @@ class Fused:
         parallel: bool = False, # The loop that spreads its tasks over the threads?
         storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
     ) -> Callable: # A Numba dispatcher
-        "The compiled loop, made on first use."
+        """The compiled loop, made on first use.
+
+        Parameters
+        ----------
+        parallel : bool, default False
+            The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+
+        Returns
+        -------
+        Callable
+            A Numba dispatcher
+        """
         storages = storages or (None,) * len(self.arrays)
         try: return self._loops[parallel, storages]
         except KeyError: pass
@@ -238,13 +299,27 @@ class Fused:
         parallel: bool = False, # The loop that spreads its tasks over the threads?
         storages: tuple = (), # For each array (g, p, *buffers) a `Storage`, or None
     ) -> str:
-        "Python source of the loop that is compiled around the rule."
+        """Python source of the loop that is compiled around the rule.
+
+        Parameters
+        ----------
+        parallel : bool, default False
+            The loop that spreads its tasks over the threads?
+        storages : tuple, default ()
+            For each array (g, p, *buffers) a `Storage`, or None
+        """
         return _loop_source(self, parallel, storages or (None,) * len(self.arrays))
 
 def fused(
     rule: Callable, # `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
 ) -> Fused:
-    "Decorator that lifts the rule for one element into a reference and fused kernels."
+    """Decorator that lifts the rule for one element into a reference and fused kernels.
+
+    Parameters
+    ----------
+    rule : Callable
+        `rule(g, p, *buffers, *coefficients) -> (p, *buffers)`, elementwise
+    """
     return Fused(rule)
 
 # %% ../nbs/01_kernels.ipynb #2c161682
@@ -288,7 +363,22 @@ def compiled(
     cache: bool = True, # Keep what was compiled on disk?
     **flags: Any, # Numba's, where they differ from `FLAGS`
 ) -> Callable: # A Numba dispatcher
-    "Compile `f` when it is first called; keep the result where that can be written."
+    """Compile `f` when it is first called; keep the result where that can be written.
+
+    Parameters
+    ----------
+    f : Callable
+        A Python function
+    cache : bool, default True
+        Keep what was compiled on disk?
+    **flags : Any
+        Numba's, where they differ from `FLAGS`
+
+    Returns
+    -------
+    Callable
+        A Numba dispatcher
+    """
     try: return njit(f, cache=cache, **FLAGS | flags)
     except RuntimeError:  # neither this folder nor the user's cache folder is writable
         return njit(f, **FLAGS | flags)

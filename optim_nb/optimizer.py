@@ -39,7 +39,23 @@ required: Any = _Required()
 
 @dataclass(frozen=True)
 class Range:
-    "The values that a hyperparameter may have, and what to call it when it has another."
+    """The values that a hyperparameter may have, and what to call it when it has another.
+
+    Parameters
+    ----------
+    label : str
+        as in "Invalid learning rate: -1"
+    low : float, default 0.0
+        the smallest value allowed
+    below : float, default np.inf
+        every value is less than this, or both are infinite
+    above : float, default -np.inf
+        every value is more than this
+    count : int | None, default None
+        how many numbers; None is one number, not a sequence
+    message : str, default 'Invalid {label}: {value}'
+        the error for one number
+    """
     label: str # as in "Invalid learning rate: -1"
     low: float = 0.0 # the smallest value allowed
     below: float = np.inf # every value is less than this, or both are infinite
@@ -73,7 +89,15 @@ RANGES = dict(lr=Range("learning rate"), eps=Range("epsilon value"),
 # %% ../nbs/03_optimizer.ipynb #hyper001
 @dataclass(frozen=True)
 class Hyperparameter:
-    "The `name`, default and range that an optimizer's signature declares."
+    """The `name`, default and range that an optimizer's signature declares.
+
+    Parameters
+    ----------
+    default : Any
+        `inspect.Parameter.empty` where it must be given
+    range : Range | None
+        which values are allowed; None does not check
+    """
     name: str
     default: Any # `inspect.Parameter.empty` where it must be given
     range: Range | None # which values are allowed; None does not check
@@ -84,7 +108,13 @@ def hyperparameters(
 ) -> dict[str, Hyperparameter]: # name → its declaration
     """Read the declarations of an optimizer's hyperparameters from its signature.
 
-    An annotation `Annotated[type, Range(...)]` gives the range, else the name does."""
+    An annotation `Annotated[type, Range(...)]` gives the range, else the name does.
+
+    Returns
+    -------
+    dict[str, Hyperparameter]
+        name → its declaration
+    """
     try: hints = get_type_hints(cls.__init__, include_extras=True)
     except NameError: hints = {}  # an annotation that only type checkers can resolve
     found = {}
@@ -98,7 +128,13 @@ def check_ranges(
     cls: type, # An optimizer class
     group: dict, # Name to value
 ) -> None:
-    "Raise ValueError where a value is outside the range that its class or name declares."
+    """Raise ValueError where a value is outside the range that its class or name declares.
+
+    Parameters
+    ----------
+    group : dict
+        Name to value
+    """
     declared = hyperparameters(cls)
     for name, value in group.items():
         range_ = declared[name].range if name in declared else RANGES.get(name)
@@ -116,7 +152,18 @@ _SETS = ("optimizer parameters need to be organized in ordered collections, but 
 def as_groups(
     params: Any, # What a user gives an optimizer: Tensors, (name, Tensor) pairs, or dicts
 ) -> list[dict]: # Groups, each with its "params"
-    "The parameters as groups. Raises TypeError or ValueError where there are none."
+    """The parameters as groups. Raises TypeError or ValueError where there are none.
+
+    Parameters
+    ----------
+    params : Any
+        What a user gives an optimizer: Tensors, (name, Tensor) pairs, or dicts
+
+    Returns
+    -------
+    list[dict]
+        Groups, each with its "params"
+    """
     if isinstance(params, (Tensor, np.ndarray)) or not hasattr(params, "__iter__"):
         hint = ": put it in a list" if isinstance(params, (Tensor, np.ndarray)) else ""
         if isinstance(params, np.ndarray): hint += " and wrap it, as in [Parameter(array)]"
@@ -153,7 +200,17 @@ def param_name(
     k: int, # Its number
     i: int, # Number of a parameter in it
 ) -> str:
-    "What to call a parameter in an error."
+    """What to call a parameter in an error.
+
+    Parameters
+    ----------
+    group : dict
+        A group
+    k : int
+        Its number
+    i : int
+        Number of a parameter in it
+    """
     if "param_names" in group: return group["param_names"][i]
     return f"parameter {i} of group {k}"
 
@@ -164,7 +221,22 @@ def complete_group(
 ) -> dict: # A new dict; its "params" is a list
     """A copy of the group with all hyperparameters, its parameters checked one by one.
 
-    Raises TypeError or ValueError for what cannot be a group."""
+    Raises TypeError or ValueError for what cannot be a group.
+
+    Parameters
+    ----------
+    param_group : dict
+        "params" and any hyperparameters
+    defaults : dict
+        Of those that it does not give
+    k : int
+        Its number
+
+    Returns
+    -------
+    dict
+        A new dict; its "params" is a list
+    """
     if not isinstance(param_group, dict):
         raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
     group = dict(param_group)
@@ -185,7 +257,15 @@ def check_beside(
     group: dict, # A complete group
     others: list[dict], # The groups that are there
 ) -> None:
-    "Raise ValueError unless `group` can join the others; warn of a parameter given twice."
+    """Raise ValueError unless `group` can join the others; warn of a parameter given twice.
+
+    Parameters
+    ----------
+    group : dict
+        A complete group
+    others : list[dict]
+        The groups that are there
+    """
     named, params = "param_names" in group, group["params"]
     if any(("param_names" in other) != named for other in others):
         raise ValueError("all optimizer param groups should be with/without names. cannot "
@@ -221,13 +301,25 @@ _global_post: OrderedDict = OrderedDict()
 def register_optimizer_step_pre_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
 ) -> RemovableHandle:
-    "Call `hook` before every step of every optimizer."
+    """Call `hook` before every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : Callable
+        `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
+    """
     return RemovableHandle(_global_pre, hook)
 
 def register_optimizer_step_post_hook(
     hook: Callable, # `hook(optimizer, args, kwargs)` -> None
 ) -> RemovableHandle:
-    "Call `hook` after every step of every optimizer."
+    """Call `hook` after every step of every optimizer.
+
+    Parameters
+    ----------
+    hook : Callable
+        `hook(optimizer, args, kwargs)` -> None
+    """
     return RemovableHandle(_global_post, hook)
 
 # %% ../nbs/03_optimizer.ipynb #aebb40e2
@@ -249,7 +341,13 @@ def _step_with_hooks(self, step, args, kwargs):
 def with_hooks(
     step: Callable, # The `step` method of a class
 ) -> Callable:
-    "`step`, with the hooks of its optimizer around it."
+    """`step`, with the hooks of its optimizer around it.
+
+    Parameters
+    ----------
+    step : Callable
+        The `step` method of a class
+    """
     @wraps(step)
     def wrapper(self, *args, **kwargs):
         hooked = self._step_pre or self._step_post or _global_pre or _global_post
@@ -266,7 +364,13 @@ def with_hooks(
 def copied(
     value: Any, # An entry of the state, or a hyperparameter
 ) -> Any:
-    "A copy that shares no array with `value`; what another library holds becomes an array."
+    """A copy that shares no array with `value`; what another library holds becomes an array.
+
+    Parameters
+    ----------
+    value : Any
+        An entry of the state, or a hyperparameter
+    """
     foreign = hasattr(value, "__array__") and not np.isscalar(value)
     return np.array(value) if foreign else deepcopy(value)
 
@@ -280,7 +384,23 @@ def cast_state(
 ) -> Any:
     """A copy of a saved entry as the parameter's state keeps it, in the dtype it has there.
 
-    Raises ValueError where its shape does not fit."""
+    Raises ValueError where its shape does not fit.
+
+    Parameters
+    ----------
+    key : str
+        Name of the entry
+    value : Any
+        What was saved
+    p : np.ndarray
+        The parameter's array
+    shape : tuple | None
+        The shape it must have; None for any
+    storage : Storage | None
+        How it is kept, where not as floats
+    name : str
+        What to call the parameter in an error
+    """
     if key == "step": return int(value)
     if value is None or np.isscalar(value) or not hasattr(value, "__array__"):
         return deepcopy(value)
@@ -299,7 +419,17 @@ def saved_groups(
     saved: list[dict], # Those of a state dict
     defaults: dict, # For what a group lacks
 ) -> list[dict]:
-    "The groups as they will be once loaded. Raises ValueError where the two do not match."
+    """The groups as they will be once loaded. Raises ValueError where the two do not match.
+
+    Parameters
+    ----------
+    groups : list[dict]
+        Those of an optimizer
+    saved : list[dict]
+        Those of a state dict
+    defaults : dict
+        For what a group lacks
+    """
     if len(saved) != len(groups):
         raise ValueError("loaded state dict has a different number of parameter groups")
     if any(len(s["params"]) != len(g["params"]) for s, g in zip(saved, groups)):
@@ -318,7 +448,20 @@ def buffer_shapes(
     buffers: tuple | dict, # Names of buffers, or name → function of the parameter's shape
     shape: tuple, # The parameter's
 ) -> dict[str, tuple]: # name → the buffer's shape
-    "The shape of each buffer of a parameter."
+    """The shape of each buffer of a parameter.
+
+    Parameters
+    ----------
+    buffers : tuple | dict
+        Names of buffers, or name → function of the parameter's shape
+    shape : tuple
+        The parameter's
+
+    Returns
+    -------
+    dict[str, tuple]
+        name → the buffer's shape
+    """
     if not isinstance(buffers, dict): return dict.fromkeys(buffers, shape)
     return {name: tuple(f(shape)) for name, f in buffers.items()}
 
@@ -358,7 +501,15 @@ class GroupPart(Part):
     ) -> None:
         """Raise as a `Part` does; of a rule of whole arrays check the buffers, too.
 
-        They must be floats (TypeError), in the shapes that were asked for (ValueError)."""
+        They must be floats (TypeError), in the shapes that were asked for (ValueError).
+
+        Parameters
+        ----------
+        i : int
+            Number of a parameter
+        row : tuple
+            Its arrays (g, p, *buffers)
+        """
         super().check(i, row)
         if self.names is not None: return
         shapes = buffer_shapes(self.buffers, row[1].shape).values()
@@ -379,7 +530,17 @@ def new_buffers(
     shapes: dict, # Name → shape of each buffer to be made
     storages: dict, # Name → `Storage`, for those that are not kept as floats
 ) -> dict[str, np.ndarray]:
-    "Zeros for each buffer, laid out like `p`, in one block where they can share it."
+    """Zeros for each buffer, laid out like `p`, in one block where they can share it.
+
+    Parameters
+    ----------
+    p : np.ndarray
+        A parameter
+    shapes : dict
+        Name → shape of each buffer to be made
+    storages : dict
+        Name → `Storage`, for those that are not kept as floats
+    """
     turned, dtype = is_fortran(p), state_dtype(p.dtype)
     if storages or [*shapes.values()] != [p.shape] * len(shapes):
         order = "F" if turned else "C"
@@ -396,7 +557,24 @@ def gather(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> list: # All gradients, all parameters' arrays, all of each buffer
-    "The arrays of a part, by loops that run in C; None where a parameter has no gradient."
+    """The arrays of a part, by loops that run in C; None where a parameter has no gradient.
+
+    Parameters
+    ----------
+    part : GroupPart
+        Takes the parameters, their states and step counts
+    params : list
+        All parameters of the part
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+
+    Returns
+    -------
+    list
+        All gradients, all parameters' arrays, all of each buffer
+    """
     own = len(params) > 8 and {*map(type, params)} <= {Parameter, Tensor}
     grad, data = (_grad_slot, _data_slot) if own else (_grad, _data)
     arrays = [*map(grad, params), *map(data, params)]
@@ -420,7 +598,19 @@ def gather_one_by_one(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> list:
-    "The arrays of those parameters that have a gradient, made where the state lacks them."
+    """The arrays of those parameters that have a gradient, made where the state lacks them.
+
+    Parameters
+    ----------
+    part : GroupPart
+        Takes the parameters, their states and step counts
+    params : list
+        All parameters of the part
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+    """
     part.params = params = [p for p in dict.fromkeys(params) if p.grad is not None]
     part.pending, part.steps, part.carried = [], [], []
     part.count, rows = len(params), []
@@ -460,7 +650,17 @@ def fill(
     value: float, # What each of its elements is to be, and each part of a complex one
     storage: Storage | None, # How the buffer is kept, where not as floats
 ) -> None:
-    "Give a buffer its first value."
+    """Give a buffer its first value.
+
+    Parameters
+    ----------
+    a : np.ndarray
+        A new buffer
+    value : float
+        What each of its elements is to be, and each part of a complex one
+    storage : Storage | None
+        How the buffer is kept, where not as floats
+    """
     if np.iscomplexobj(a): a.real[...] = a.imag[...] = value
     else: a[...] = storage.encode(np.float32(value)) if storage else value
 
@@ -482,7 +682,15 @@ def refuse_dense(
     parts: list[GroupPart], # Of a step
     message: str, # What to say
 ) -> None:
-    "Raise RuntimeError unless every gradient is sparse."
+    """Raise RuntimeError unless every gradient is sparse.
+
+    Parameters
+    ----------
+    parts : list[GroupPart]
+        Of a step
+    message : str
+        What to say
+    """
     for p in chain.from_iterable(part.params for part in parts):
         if not isinstance(p.grad, SparseGrad | type(None)): raise RuntimeError(message)
 
@@ -491,7 +699,17 @@ def enter(
     state: dict, # The optimizer's
     tracks_step: bool, # Does it keep a step count?
 ) -> None:
-    "Record in the state what a step made."
+    """Record in the state what a step made.
+
+    Parameters
+    ----------
+    part : GroupPart
+        A part that has taken its step
+    state : dict
+        The optimizer's
+    tracks_step : bool
+        Does it keep a step count?
+    """
     states = part.states
     if part.pending:
         for p, key, value in part.pending: state[p][key] = value
@@ -510,7 +728,15 @@ _UNSUPPORTED = dict(
 class Optimizer:
     """Base of all optimizers: torch.optim.Optimizer's contract, for arrays.
 
-    A subclass gives `rule` and `buffers`, or `rule_for`, and `coefficients`."""
+    A subclass gives `rule` and `buffers`, or `rule_for`, and `coefficients`.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs, or dicts of a group
+    defaults : dict[str, Any]
+        Hyperparameters of a group that does not give its own
+    """
     rule: Any = None  # the update, made with `fused` or `whole`
     buffers: Any = ()  # names in `state` of the arrays that the rule takes after g and p
     storages: dict[str, Storage] = {}  # buffers that are not kept as floats
@@ -563,7 +789,20 @@ class Optimizer:
 
         A class that `carries` numbers takes each as one more argument, with a default.
 
-        Raises NotImplementedError in the base class."""
+        Raises NotImplementedError in the base class.
+
+        Parameters
+        ----------
+        group : dict
+            Hyperparameters
+        t : int
+            Number of this step, from 1; without `tracks_step`, 1 and then always 2
+
+        Returns
+        -------
+        dict[str, Any]
+            Name to value of the rule's coefficients
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how its rule's "
                                   "coefficients follow from a group")
 
@@ -582,7 +821,13 @@ class Optimizer:
         raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "Weight decay of a `group`, before the rule: g becomes g + l2·p, p becomes keep·p."
+        """Weight decay of a `group`, before the rule: g becomes g + l2·p, p becomes keep·p.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return 0, 1
 
     def check(self,
@@ -590,7 +835,13 @@ class Optimizer:
     ) -> None:
         """Raise ValueError where a hyperparameter is out of range; a subclass may add more.
 
-        Raises RuntimeError where `fused` and `foreach` are both True."""
+        Raises RuntimeError where `fused` and `foreach` are both True.
+
+        Parameters
+        ----------
+        group : dict
+            A complete group, or the defaults
+        """
         check_ranges(type(self), group)
         if group.get("fused") and group.get("foreach"):
             raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
@@ -602,7 +853,13 @@ class Optimizer:
     def add_param_group(self,
         param_group: dict[str, Any], # "params" and the settings that differ
     ) -> None:
-        "Add a group; what it does not say it takes from the defaults. All keys are kept."
+        """Add a group; what it does not say it takes from the defaults. All keys are kept.
+
+        Parameters
+        ----------
+        param_group : dict[str, Any]
+            "params" and the settings that differ
+        """
         group = complete_group(param_group, self.defaults, len(self.param_groups))
         self.check(group)
         check_beside(group, self.param_groups)
@@ -612,7 +869,18 @@ class Optimizer:
     def step(self,
         closure: Callable | None = None, # Called first, to compute loss and gradients anew
     ) -> Any: # What `closure` returned, or None
-        "Update every parameter that has a gradient. An error changes nothing."
+        """Update every parameter that has a gradient. An error changes nothing.
+
+        Parameters
+        ----------
+        closure : Callable | None, default None
+            Called first, to compute loss and gradients anew
+
+        Returns
+        -------
+        Any
+            What `closure` returned, or None
+        """
         loss = None
         if closure is not None:
             with enable_grad(): loss = closure()
@@ -681,7 +949,13 @@ class Optimizer:
     def zero_grad(self,
         set_to_none: bool = True, # Drop the arrays instead of filling them with zeros?
     ) -> None:
-        "Forget all gradients."
+        """Forget all gradients.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Drop the arrays instead of filling them with zeros?
+        """
         for p in chain.from_iterable(g["params"] for g in self.param_groups):
             if p.grad is None: continue
             if set_to_none: p.grad = None
@@ -707,7 +981,13 @@ class Optimizer:
     def load_state_dict(self,
         state_dict: dict[str, Any], # What `state_dict` returned, here or in torch
     ) -> None:
-        "Copy state and hyperparameters in, by position. On an error nothing changes."
+        """Copy state and hyperparameters in, by position. On an error nothing changes.
+
+        Parameters
+        ----------
+        state_dict : dict[str, Any]
+            What `state_dict` returned, here or in torch
+        """
         state_dict = dict(state_dict)  # a hook may edit it
         for hook in self._load_pre.values():
             if (result := hook(self, state_dict)) is not None: state_dict = result
@@ -741,41 +1021,85 @@ class Optimizer:
     def register_step_pre_hook(self,
         hook: Callable, # `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
     ) -> RemovableHandle:
-        "Call `hook` before each step; args[0] is the optimizer."
+        """Call `hook` before each step; args[0] is the optimizer.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, args, kwargs)` -> None, or a new (args, kwargs)
+        """
         return RemovableHandle(self._step_pre, hook)
 
     def register_step_post_hook(self,
         hook: Callable, # `hook(optimizer, args, kwargs)` -> None
     ) -> RemovableHandle:
-        "Call `hook` after each step."
+        """Call `hook` after each step.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, args, kwargs)` -> None
+        """
         return RemovableHandle(self._step_post, hook)
 
     def register_state_dict_pre_hook(self,
         hook: Callable, # `hook(optimizer)` -> None
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` before `state_dict`."
+        """Call `hook` before `state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer)` -> None
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._save_pre, hook, prepend)
 
     def register_state_dict_post_hook(self,
         hook: Callable, # `hook(optimizer, state_dict)` -> None, or a dict that replaces it
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` after `state_dict`."
+        """Call `hook` after `state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, state_dict)` -> None, or a dict that replaces it
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._save_post, hook, prepend)
 
     def register_load_state_dict_pre_hook(self,
         hook: Callable, # `hook(optimizer, state_dict)` -> None, or a dict to load instead
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` before `load_state_dict`."
+        """Call `hook` before `load_state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer, state_dict)` -> None, or a dict to load instead
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._load_pre, hook, prepend)
 
     def register_load_state_dict_post_hook(self,
         hook: Callable, # `hook(optimizer)` -> None
         prepend: bool = False, # Before the hooks that are there?
     ) -> RemovableHandle:
-        "Call `hook` after `load_state_dict`."
+        """Call `hook` after `load_state_dict`.
+
+        Parameters
+        ----------
+        hook : Callable
+            `hook(optimizer)` -> None
+        prepend : bool, default False
+            Before the hooks that are there?
+        """
         return RemovableHandle(self._load_post, hook, prepend)
 
     # as an object

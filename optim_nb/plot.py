@@ -79,7 +79,18 @@ def colors(
     """One colour for each label: an optimizer's own, and no two alike up to eight labels.
 
     Of the names in a label the last one in `FAMILIES` decides: "SGD, momentum 0.9" is
-    momentum. A label without a name, or whose colour is taken, gets the next free one."""
+    momentum. A label without a name, or whose colour is taken, gets the next free one.
+
+    Parameters
+    ----------
+    labels : Iterable
+        labels of the lines, for example `['SGD', 'Adam, lr = 0.1']`
+
+    Returns
+    -------
+    dict[Any, str]
+        label → hex colour
+    """
     labels, picked = list(labels), {}
     for label in labels:
         words = re.findall(r'[a-z]+', str(label).lower().replace('l-bfgs', 'lbfgs'))
@@ -94,7 +105,23 @@ def colors(
 # %% ../nbs/05_plot.ipynb #2e1d8e94
 @dataclass(repr=False)
 class Trace:
-    "What happened in a run of `n` steps; shorter than asked for where the run diverged."
+    """What happened in a run of `n` steps; shorter than asked for where the run diverged.
+
+    Parameters
+    ----------
+    path : np.ndarray
+        parameters, (n+1, d): the start and the position after each step
+    loss : np.ndarray
+        exact objective along the path, (n+1,): free of gradient noise
+    grad : np.ndarray
+        gradient the optimizer was given at each step, (n, d)
+    lr : np.ndarray
+        learning rate of each step, (n,)
+    state : dict[str, np.ndarray]
+        buffer → values, (n, d); NaN before it exists
+    diverged : bool, default False
+        whether the run met a value that is not finite, and stopped
+    """
     path: np.ndarray # parameters, (n+1, d): the start and the position after each step
     loss: np.ndarray # exact objective along the path, (n+1,): free of gradient noise
     grad: np.ndarray # gradient the optimizer was given at each step, (n, d)
@@ -123,7 +150,26 @@ def trace(
 ) -> Trace: # what happened
     """Run an optimizer from a copy of the start; record path, loss, gradients and state.
 
-    Raises ValueError where the start has not the shape of `problem.start`."""
+    Raises ValueError where the start has not the shape of `problem.start`.
+
+    Parameters
+    ----------
+    problem : Problem
+        the objective; its noise, if any, is seeded anew
+    make_optimizer : Callable
+        parameters → optimizer, e.g. `lambda ps: Adam(ps, lr=0.1)`
+    steps : int
+        budget: number of steps, one gradient each
+    start : ArrayLike | None, default None
+        where to start, (d,); default `problem.start`
+    make_scheduler : Callable | None, default None
+        optimizer → scheduler, stepped after each step
+
+    Returns
+    -------
+    Trace
+        what happened
+    """
     start = np.array(problem.start if start is None else start, dtype=float)
     if start.shape != problem.start.shape:
         raise ValueError(f'{problem.name}: start must have shape {problem.start.shape}, '
@@ -202,7 +248,24 @@ def contours(
 
     Each path has at most 90 dots: one a step, or in a longer run one every second, third,
     … step. Contours are even in the logarithm of the height above the minimum.
-    Raises ValueError where the problem has not two parameters."""
+    Raises ValueError where the problem has not two parameters.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    traces : dict[str, Trace] | None, default None
+        label → trace; none draws the surface only
+    ax : plt.Axes | None, default None
+        axes to draw on; default a new figure
+    legend : bool, default True
+        label the trajectories
+
+    Returns
+    -------
+    plt.Axes
+        the axes drawn on
+    """
     if ax is None: ax = plt.subplots(figsize=(WIDTH, 4))[1]
     traces = traces or {}
     _surface(problem, ax)
@@ -238,7 +301,26 @@ def race(
 
     The losses are heights above the minimum, in logarithm, cut at 1e-16. Settings are the
     caller's: tune every contestant with `optim_nb.problems.best` first.
-    Raises ValueError where the problem has not two parameters."""
+    Raises ValueError where the problem has not two parameters.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    optimizers : dict[str, Callable]
+        label → (list of parameters → optimizer)
+    steps : int
+        budget of each
+    start : ArrayLike | None, default None
+        common start, (2,); default `problem.start`
+    make_scheduler : Callable | None, default None
+        optimizer → scheduler, the same for all
+
+    Returns
+    -------
+    dict[str, Trace]
+        label → trace
+    """
     aspect = np.divide(*[high - low for low, high in _bounds(problem)[::-1]])
     traces = {label: trace(problem, make, steps, start, make_scheduler)
               for label, make in optimizers.items()}
@@ -261,7 +343,32 @@ def curves(
     legend: bool = True, # label the lines
     **style: Any, # further options of `ax.plot`, for example `drawstyle='steps-post'`
 ) -> plt.Axes: # the axes drawn on
-    "Lines on one pair of axes, in the colours of their labels."
+    """Lines on one pair of axes, in the colours of their labels.
+
+    Parameters
+    ----------
+    lines : dict
+        label → y values (n,), or a pair (x, y)
+    xlabel : str, default 'step'
+        what the horizontal axis counts
+    ylabel : str, default 'loss'
+        what the vertical axis shows
+    logy : bool, default False
+        logarithmic vertical axis
+    logx : bool, default False
+        logarithmic horizontal axis
+    ax : plt.Axes | None, default None
+        axes to draw on; default a new figure
+    legend : bool, default True
+        label the lines
+    **style : Any
+        further options of `ax.plot`, for example `drawstyle='steps-post'`
+
+    Returns
+    -------
+    plt.Axes
+        the axes drawn on
+    """
     if ax is None: ax = plt.subplots()[1]
     for label, color in colors(lines).items():
         y = lines[label]
@@ -297,7 +404,24 @@ def lr_curve(
 ) -> np.ndarray: # the axes: one, or two with momentum
     """Learning rate used by each step 0 … `steps`-1, and momentum where it moves.
 
-    Without a `make_optimizer` the curve is a multiple of the initial learning rate."""
+    Without a `make_optimizer` the curve is a multiple of the initial learning rate.
+
+    Parameters
+    ----------
+    schedules : dict
+        label → (optimizer → scheduler), or (make_optimizer, make_scheduler)
+    steps : int
+        how many steps to follow
+    momentum : bool | None, default None
+        draw momentum (or β₁) below; default: where it moves
+    logy : bool, default False
+        logarithmic learning-rate axis
+
+    Returns
+    -------
+    np.ndarray
+        the axes: one, or two with momentum
+    """
     lrs, momenta = {}, {}
     for label, make in schedules.items(): lrs[label], momenta[label] = _follow(make, steps)
     if momentum is None: momentum = any(np.ptp(m) > 0 for m in momenta.values())
@@ -318,7 +442,22 @@ def states(
     """The gradient and each state buffer against the step.
 
     A buffer that is positive and spans more than two decades has a logarithmic axis. Raises
-    KeyError for a buffer that the trace has not."""
+    KeyError for a buffer that the trace has not.
+
+    Parameters
+    ----------
+    record : Trace
+        a run of `trace`
+    names : list[str] | None, default None
+        buffers to draw; default all
+    title : str, default ''
+        above the figure
+
+    Returns
+    -------
+    np.ndarray
+        the axes, one for the gradient and one for each buffer
+    """
     names = list(record.state) if names is None else names
     if missing := [k for k in names if k not in record.state]:
         raise KeyError(f'no state {missing} in this trace: it has {list(record.state)}')
@@ -356,7 +495,42 @@ def heatmap(
     """A measured map with the predicted boundary drawn over it: the two should agree.
 
     With `center` each side uses all of its colour, so the two sides may differ in scale.
-    Raises ValueError where `values` has not one value for each row and column."""
+    Raises ValueError where `values` has not one value for each row and column.
+
+    Parameters
+    ----------
+    x : ArrayLike
+        columns, (m,)
+    y : ArrayLike
+        rows, (n,)
+    values : ArrayLike
+        what was measured, (n, m); NaN stays grey
+    xlabel : str, default ''
+        what the columns are
+    ylabel : str, default ''
+        what the rows are
+    label : str, default ''
+        what the colours show
+    boundary : dict | None, default None
+        label → theory: x → y, or a pair of arrays (x, y)
+    logx : bool, default False
+        logarithmic horizontal axis
+    logy : bool, default False
+        logarithmic vertical axis
+    vmin : float | None, default None
+        value of the first colour; default the smallest
+    vmax : float | None, default None
+        value of the last colour; default the largest
+    center : float | None, default None
+        threshold: blue below, white at it, red above
+    ax : plt.Axes | None, default None
+        axes to draw on; default a new figure
+
+    Returns
+    -------
+    plt.Axes
+        the axes drawn on
+    """
     x, y, values = map(np.asarray, (x, y, values))
     if values.shape != (len(y), len(x)):
         raise ValueError(f'values must have shape (len(y), len(x)) = {(len(y), len(x))}, '
@@ -466,7 +640,26 @@ def animate(
     """Trajectories growing step by step, in a small player that works offline.
 
     Before it is played it shows the end. Raises ValueError where the problem has not two
-    parameters."""
+    parameters.
+
+    Parameters
+    ----------
+    problem : Problem
+        a problem with two parameters
+    traces : dict[str, Trace]
+        label → trace
+    frames : int, default 40
+        number of frames, spread evenly over the longest run
+    fps : int, default 10
+        frames a second
+    alt : str | None, default None
+        what is seen, for those who cannot see it; default the labels
+
+    Returns
+    -------
+    Animation
+        HTML that shows itself in a notebook
+    """
     fig = Figure(figsize=(WIDTH, 3.6), dpi=100)
     canvas, ax = FigureCanvasAgg(fig), fig.subplots()
     contours(problem, traces, ax)

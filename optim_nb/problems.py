@@ -23,7 +23,37 @@ class Problem:
 
     Called on a `Tensor` of shape (d,) it gives a scalar `Tensor`, with fresh gradient noise
     where the problem has noise; on an array (..., d) the exact values, of shape (...).
-    A point of another size raises ValueError."""
+    A point of another size raises ValueError.
+
+    Parameters
+    ----------
+    name : str
+        title for pictures
+    f : Callable
+        formula: `Tensor` of shape (..., d) → `Tensor` of shape (...)
+    g : Callable
+        gradient by hand: array (..., d) → array (..., d)
+    start : np.ndarray
+        the customary first point, (d,)
+    minima : np.ndarray
+        all global minima, (k, d)
+    fmin : float, default 0.0
+        value at the minima
+    bounds : tuple | None, default None
+        ((low, high) of θ₁, of θ₂) for drawing; None where d ≠ 2
+    h : Callable | None, default None
+        Hessian by hand: array (..., d) → array (..., d, d)
+    L : float | None, default None
+        smoothness: largest curvature anywhere; None where unbounded
+    mu : float | None, default None
+        strong convexity: smallest curvature; None where not above 0
+    levels : ArrayLike | None, default None
+        contours where logarithmic spacing does not suit
+    sigma : float, default 0.0
+        standard deviation of the gradient noise, each coordinate
+    seed : int, default 0
+        of the noise
+    """
     name: str # title for pictures
     f: Callable # formula: `Tensor` of shape (..., d) → `Tensor` of shape (...)
     g: Callable # gradient by hand: array (..., d) → array (..., d)
@@ -68,7 +98,13 @@ class Problem:
     def __call__(self,
         p: 'Tensor | ArrayLike', # a `Tensor` (d,), or an array (..., d)
     ): # a scalar `Tensor`, or values (...)
-        "Value at a point, noisy and differentiable, or exact values at many."
+        """Value at a point, noisy and differentiable, or exact values at many.
+
+        Parameters
+        ----------
+        p : Tensor | ArrayLike
+            a `Tensor` (d,), or an array (..., d)
+        """
         p = self._points(p)
         if not isinstance(p, Tensor): return self.f(Tensor(p)).data[()]
         value = self.f(p)
@@ -79,13 +115,35 @@ class Problem:
     def grad(self,
         p: ArrayLike, # points, (..., d)
     ) -> np.ndarray: # gradients, (..., d)
-        "Exact gradient, by hand."
+        """Exact gradient, by hand.
+
+        Parameters
+        ----------
+        p : ArrayLike
+            points, (..., d)
+
+        Returns
+        -------
+        np.ndarray
+            gradients, (..., d)
+        """
         return self.g(self._points(p))
 
     def hessian(self,
         p: ArrayLike, # points, (..., d)
     ) -> np.ndarray: # Hessians, (..., d, d)
-        "Hessian: by hand, else central differences of the gradient."
+        """Hessian: by hand, else central differences of the gradient.
+
+        Parameters
+        ----------
+        p : ArrayLike
+            points, (..., d)
+
+        Returns
+        -------
+        np.ndarray
+            Hessians, (..., d, d)
+        """
         p = self._points(p).astype(float)
         if self.h: return self.h(p)
         steps = 6e-6 * np.maximum(1, np.abs(p))[..., None] * np.eye(p.shape[-1])
@@ -117,7 +175,15 @@ def ellipse(
     kappa: float = 20.0, # condition number κ = L/μ, at least 1
     angle: float = 30.0, # direction of the flat axis, in degrees
 ) -> Problem:
-    "A rotated, ill-conditioned quadratic: curvature 1 along the valley, `kappa` across it."
+    """A rotated, ill-conditioned quadratic: curvature 1 along the valley, `kappa` across it.
+
+    Parameters
+    ----------
+    kappa : float, default 20.0
+        condition number κ = L/μ, at least 1
+    angle : float, default 30.0
+        direction of the flat axis, in degrees
+    """
     return _quadratic(f'ellipse, κ = {kappa:g}', _rotated(kappa, angle), (-1.2, -1.3),
                       ((-2, 2), (-1.5, 1.5)))
 
@@ -125,7 +191,13 @@ def ellipse(
 def rosenbrock(
     n: int = 2, # number of parameters, at least 2
 ) -> Problem:
-    "Rosenbrock's curved valley, in any dimension. Raises ValueError where n < 2."
+    """Rosenbrock's curved valley, in any dimension. Raises ValueError where n < 2.
+
+    Parameters
+    ----------
+    n : int, default 2
+        number of parameters, at least 2
+    """
     if n < 2: raise ValueError(f'rosenbrock needs n >= 2, got {n}')
     def f(p):
         x, y = p[..., :-1], p[..., 1:]
@@ -212,7 +284,19 @@ def noisy_quadratic(
 ) -> Problem:
     """A quadratic whose gradient comes with Gaussian noise of variance `sigma`².
 
-    Raises ValueError where sigma < 0."""
+    Raises ValueError where sigma < 0.
+
+    Parameters
+    ----------
+    kappa : float, default 5.0
+        condition number κ = L/μ, at least 1
+    angle : float, default 30.0
+        direction of the flat axis, in degrees
+    sigma : float, default 1.0
+        standard deviation of the gradient noise, each coordinate
+    seed : int, default 0
+        of the noise
+    """
     if sigma < 0: raise ValueError(f'sigma must not be negative, got {sigma}')
     A = _rotated(kappa, angle)
     return _quadratic(f'noisy quadratic, σ = {sigma:g}', A, (-1.6, -1.2),
@@ -231,7 +315,20 @@ def logistic_data(
     n: int = 80, # number of observations, half of each class
     seed: int = 0, # of the data
 ) -> tuple[np.ndarray, np.ndarray]: # features and ones (n, 2), labels 0 or 1 (n,)
-    "One feature, two overlapping Gaussian classes around 0 and 2."
+    """One feature, two overlapping Gaussian classes around 0 and 2.
+
+    Parameters
+    ----------
+    n : int, default 80
+        number of observations, half of each class
+    seed : int, default 0
+        of the data
+
+    Returns
+    -------
+    tuple[np.ndarray, np.ndarray]
+        features and ones (n, 2), labels 0 or 1 (n,)
+    """
     y = np.arange(n) % 2
     x = np.random.default_rng(seed).normal(2 * y, 1)
     return np.stack([x, np.ones(n)], -1), y
@@ -241,7 +338,15 @@ def logistic(
     n: int = 80, # number of observations
     seed: int = 0, # of the data
 ) -> Problem:
-    "Logistic regression with a slope and an intercept; its optimum by Newton's method."
+    """Logistic regression with a slope and an intercept; its optimum by Newton's method.
+
+    Parameters
+    ----------
+    n : int, default 80
+        number of observations
+    seed : int, default 0
+        of the data
+    """
     X, y = logistic_data(n, seed)
     def f(p):
         z = p[..., :1] * X[:, 0].astype(p.dtype) + p[..., 1:]
@@ -441,7 +546,20 @@ def best(
     Of equal scores the first, of the lowest values, wins; but all of them must lie inside.
     A grid may begin with 0: where nothing can lie below, that is no edge.
     Raises ValueError for a winner at an edge, where no score is finite, and for a grid that
-    is not ascending or has fewer than three values."""
+    is not ascending or has fewer than three values.
+
+    Parameters
+    ----------
+    score : Callable
+        called with a value of each grid, by name → a number; NaN counts as ∞
+    **grids : ArrayLike
+        name → the values to try: numbers, ascending, three or more
+
+    Returns
+    -------
+    tuple[dict, float]
+        the settings with the lowest score by name, and that score
+    """
     grids = {name: np.asarray(values).tolist() for name, values in grids.items()}
     for name, values in grids.items():
         if len(values) < 3 or np.ndim(values) != 1 or not (np.diff(values) > 0).all():

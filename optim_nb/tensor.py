@@ -27,6 +27,13 @@ _clock = itertools.count()
 class Tensor:
     """An array that remembers how it was computed, so that `backward` can differentiate it.
 
+    Parameters
+    ----------
+    data : object
+        ndarray (shared, not copied) or what np.asarray takes
+    requires_grad : bool, default False
+        whether `backward` leaves a gradient in `.grad`
+
     Raises
     ------
     TypeError
@@ -90,6 +97,11 @@ class Tensor:
         gradient: object=None,  # array of this shape to start from; 1 for a single element
     ) -> None:
         """Add its gradient to the `.grad` of every leaf it depends on, and free the graph.
+
+        Parameters
+        ----------
+        gradient : object, default None
+            array of this shape to start from; 1 for a single element
 
         Raises
         ------
@@ -220,7 +232,15 @@ class Tensor:
 
 # %% ../nbs/00_tensor.ipynb #69e74d1a
 class Parameter(Tensor):
-    "A Tensor to be optimized: a leaf that requires a gradient and shares its array."
+    """A Tensor to be optimized: a leaf that requires a gradient and shares its array.
+
+    Parameters
+    ----------
+    data : object
+        ndarray of floats or complex numbers, not copied
+    requires_grad : bool, default True
+        False freezes it
+    """
     __slots__ = ()
     def __init__(self,
         data: object,              # ndarray of floats or complex numbers, not copied
@@ -258,7 +278,17 @@ def _checked_flag(value, t):
 class SparseGrad:
     """A gradient that is zero but for some of its rows.
 
-    Raises IndexError or ValueError where indices, values and shape do not fit together."""
+    Raises IndexError or ValueError where indices, values and shape do not fit together.
+
+    Parameters
+    ----------
+    indices : object
+        which rows, (k,) integers; one named twice counts twice
+    values : object
+        these rows, (k, …)
+    shape : tuple[int, ...]
+        of the whole gradient, (rows, …)
+    """
     __slots__ = 'indices', 'values', 'shape'
     __array_ufunc__ = None  # array + sparse is left to __radd__
 
@@ -346,7 +376,13 @@ def is_grad_enabled() -> bool:
 def grad_mode(
     recording: bool,  # whether operations inside the `with` block are recorded
 ) -> Iterator[None]:
-    "Switch recording on or off for this thread, and back on leaving."
+    """Switch recording on or off for this thread, and back on leaving.
+
+    Parameters
+    ----------
+    recording : bool
+        whether operations inside the `with` block are recorded
+    """
     before, _mode.recording = _mode.recording, recording
     try: yield
     finally: _mode.recording = before
@@ -367,7 +403,18 @@ _P = ParamSpec('_P')
 def op(
     f: Callable[_P, Any],   # of arrays, gives `(value, vjp_1, …)`: vjp or None per argument
 ) -> Callable[_P, Tensor]:  # the same function of Tensors
-    "Lift `f` to Tensors: compute its value, and note for each input the vjp back to it."
+    """Lift `f` to Tensors: compute its value, and note for each input the vjp back to it.
+
+    Parameters
+    ----------
+    f : Callable[_P, Any]
+        of arrays, gives `(value, vjp_1, …)`: vjp or None per argument
+
+    Returns
+    -------
+    Callable[_P, Tensor]
+        the same function of Tensors
+    """
     name = f.__name__.strip('_')
     @wraps(f)
     def lifted(*args, **options):
@@ -402,7 +449,15 @@ def unbroadcast(
     g: np.ndarray,           # gradient with respect to the broadcast array
     shape: tuple[int, ...],  # shape before broadcasting
 ) -> np.ndarray:
-    "Sum `g` over the axes that broadcasting from `shape` added or stretched: its adjoint."
+    """Sum `g` over the axes that broadcasting from `shape` added or stretched: its adjoint.
+
+    Parameters
+    ----------
+    g : np.ndarray
+        gradient with respect to the broadcast array
+    shape : tuple[int, ...]
+        shape before broadcasting
+    """
     if g.shape == shape: return g
     new = g.ndim - len(shape)
     axes = tuple(i for i, n in enumerate(g.shape) if i < new or shape[i - new] != n)
@@ -622,7 +677,15 @@ def matmul(
 ) -> Tensor:
     """Matrix product of the last two axes, broadcast over the others.
 
-    A vector is a row on the left and a column on the right; the result lacks its axis."""
+    A vector is a row on the left and a column on the right; the result lacks its axis.
+
+    Parameters
+    ----------
+    a : Operand
+        a vector, a matrix, or a stack of matrices
+    b : Operand
+        the same
+    """
     if np.ndim(b) == 1: return matmul(a, b[:, None])[..., 0]
     if np.ndim(a) == 1: return matmul(a[None], b)[..., 0, :]
     return _mm(a, b)
@@ -650,7 +713,17 @@ def gather(
     axis: int,      # axis that `index` picks along
     index: object,  # integers, with as many axes as `x`
 ) -> Tensor:
-    "`out[i, j, k] = x[i, index[i, j, k], k]`, here for `axis=1` of three."
+    """`out[i, j, k] = x[i, index[i, j, k], k]`, here for `axis=1` of three.
+
+    Parameters
+    ----------
+    x : Tensor
+        where to pick from
+    axis : int
+        axis that `index` picks along
+    index : object
+        integers, with as many axes as `x`
+    """
     index = np.asarray(_unwrap(index))
     grid = list(np.indices(index.shape, sparse=True))
     grid[axis] = index
@@ -671,7 +744,22 @@ def embedding(
     weight: Tensor,      # a row for each of them to choose from, (rows, …)
     sparse: bool=False,  # is the gradient a `SparseGrad`, of the rows chosen?
 ) -> Tensor:             # shape of `input`, then that of a row
-    "The rows of `weight` with these numbers; IndexError or TypeError where there are none."
+    """The rows of `weight` with these numbers; IndexError or TypeError where there are none.
+
+    Parameters
+    ----------
+    input : object
+        integers of any shape
+    weight : Tensor
+        a row for each of them to choose from, (rows, …)
+    sparse : bool, default False
+        is the gradient a `SparseGrad`, of the rows chosen?
+
+    Returns
+    -------
+    Tensor
+        shape of `input`, then that of a row
+    """
     index = np.asarray(_unwrap(input))
     if index.dtype.kind not in 'iu':
         raise TypeError(f'embedding needs integers, got {index.dtype}')
@@ -695,14 +783,30 @@ def stack(
     tensors: Sequence[Operand],  # of one shape
     axis: int=0,                 # where the new axis goes
 ) -> Tensor:
-    "Join Tensors of one shape along a new axis."
+    """Join Tensors of one shape along a new axis.
+
+    Parameters
+    ----------
+    tensors : Sequence[Operand]
+        of one shape
+    axis : int, default 0
+        where the new axis goes
+    """
     return _stack(*tensors, axis=axis)
 
 def concatenate(
     tensors: Sequence[Operand],  # of one shape but for `axis`
     axis: int=0,                 # the axis to join along
 ) -> Tensor:
-    "Join Tensors along an axis they have."
+    """Join Tensors along an axis they have.
+
+    Parameters
+    ----------
+    tensors : Sequence[Operand]
+        of one shape but for `axis`
+    axis : int, default 0
+        the axis to join along
+    """
     return _concatenate(*tensors, axis=axis)
 
 # %% ../nbs/00_tensor.ipynb #7512f7ea
@@ -717,7 +821,20 @@ def nll_loss(
     log_probs: Tensor,  # (n, classes), as `log_softmax` returns
     target: object,     # (n,) integers in [0, classes)
 ) -> Tensor:            # a scalar
-    "Mean negative log-likelihood of the target classes; IndexError for one out of bounds."
+    """Mean negative log-likelihood of the target classes; IndexError for one out of bounds.
+
+    Parameters
+    ----------
+    log_probs : Tensor
+        (n, classes), as `log_softmax` returns
+    target : object
+        (n,) integers in [0, classes)
+
+    Returns
+    -------
+    Tensor
+        a scalar
+    """
     target = np.asarray(_unwrap(target))
     bad = target[(target < 0) | (target >= log_probs.shape[1])]
     if bad.size: raise IndexError(f"Target {bad[0]} is out of bounds.")
@@ -727,7 +844,20 @@ def cross_entropy(
     logits: Operand,  # (n, classes), any real numbers
     target: object,   # (n,) integers in [0, classes)
 ) -> Tensor:          # a scalar
-    "`nll_loss` of the softmax of `logits`, computed without overflow."
+    """`nll_loss` of the softmax of `logits`, computed without overflow.
+
+    Parameters
+    ----------
+    logits : Operand
+        (n, classes), any real numbers
+    target : object
+        (n,) integers in [0, classes)
+
+    Returns
+    -------
+    Tensor
+        a scalar
+    """
     return nll_loss(log_softmax(logits, 1), target)
 
 # %% ../nbs/00_tensor.ipynb #2c15465d

@@ -34,7 +34,15 @@ def detached(
     value: Any, # A number or array
     like: Any = None, # What it replaces
 ) -> Any:
-    "`value`, copied if it is an array; as an array of the dtype of `like` if that is one."
+    """`value`, copied if it is an array; as an array of the dtype of `like` if that is one.
+
+    Parameters
+    ----------
+    value : Any
+        A number or array
+    like : Any, default None
+        What it replaces
+    """
     if isinstance(like, np.ndarray): return np.array(value, like.dtype)
     return value.copy() if isinstance(value, np.ndarray) else value
 
@@ -59,7 +67,15 @@ class LRScheduler:
 
     A subclass gives `get_lr`, and where there is a closed form `_get_closed_form_lr`.
     Raises TypeError where `optimizer` is none, KeyError where a group that is resumed lacks
-    its `initial_lr`."""
+    its `initial_lr`.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' lr is what moves
+    last_epoch : int, default -1
+        Index of the last step done: -1 starts afresh
+    """
     optimizer: Optimizer
     base_lrs: list
     last_epoch: int
@@ -97,7 +113,18 @@ class LRScheduler:
     def get_values(self,
         closed_form: bool = False, # From `base_lrs`, or one step on from the values of now?
     ) -> list[dict[str, Any]]: # For each group: option → value
-        "What each group is given at `last_epoch`: lr, and what else a subclass schedules."
+        """What each group is given at `last_epoch`: lr, and what else a subclass schedules.
+
+        Parameters
+        ----------
+        closed_form : bool, default False
+            From `base_lrs`, or one step on from the values of now?
+
+        Returns
+        -------
+        list[dict[str, Any]]
+            For each group: option → value
+        """
         lrs = self._get_closed_form_lr() if closed_form else self.get_lr()
         return [{"lr": lr} for lr in lrs]
 
@@ -108,7 +135,13 @@ class LRScheduler:
     def step(self,
         epoch: int | None = None, # Deprecated: go to this t by the closed form
     ) -> None:
-        "Set every group's values for the next step; call it after `optimizer.step()`."
+        """Set every group's values for the next step; call it after `optimizer.step()`.
+
+        Parameters
+        ----------
+        epoch : int | None, default None
+            Deprecated: go to this t by the closed form
+        """
         if self._step_count == 1 and not self.optimizer._opt_called:
             warnings.warn(_ORDER, stacklevel=2)
         if epoch is not None: warnings.warn(_EPOCH, stacklevel=2)
@@ -160,7 +193,13 @@ class LRScheduler:
     ) -> None:
         """Copy a saved state in. Load the optimizer's too: nothing is written to it here.
 
-        Raises ValueError where it holds more groups than the optimizer has."""
+        Raises ValueError where it holds more groups than the optimizer has.
+
+        Parameters
+        ----------
+        state_dict : dict[str, Any]
+            What `state_dict` returned, here or in torch
+        """
         if len(state_dict.get("base_lrs", ())) > len(self.optimizer.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
         self.__dict__.update(deepcopy(state_dict))

@@ -15,7 +15,19 @@ from ..optimizer import Optimizer
 class StepLR(LRScheduler):
     """Multiply the lr of every group by `gamma` once every `step_size` steps.
 
-    Raises ValueError for a `step_size` or `gamma` out of range."""
+    Raises ValueError for a `step_size` or `gamma` out of range.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Its groups' lr is what moves
+    step_size : int
+        s, how many steps each value serves; a positive integer
+    gamma : float, default 0.1
+        γ, the factor at each cut; at least 0
+    last_epoch : int, default -1
+        Index of the last step done: -1 starts afresh
+    """
     def __init__(self,
         optimizer: Optimizer, # Its groups' lr is what moves
         step_size: int, # s, how many steps each value serves; a positive integer

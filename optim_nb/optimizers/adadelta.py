@@ -27,7 +27,29 @@ def adadelta_rule(g, p, v, u, rho, w, eps, lr):
 _RHO = Range("rho value", below=nextafter(1, 2))  # 1 is allowed
 
 class Adadelta(Optimizer):
-    "Adadelta: the gradient times the ratio of the rms of past steps and past gradients."
+    """Adadelta: the gradient times the ratio of the rms of past steps and past gradients.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 1.0
+        η, a factor on each step, at least 0; lr √ε is a length
+    rho : Annotated[float, _RHO], default 0.9
+        ρ, decay of both averages, in [0, 1]
+    eps : float, default 1e-06
+        ε, added under both roots, at least 0; moves nothing if 0
+    weight_decay : float, default 0
+        λ of an L2 penalty, at least 0
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    capturable : bool, default False
+        Not supported, must be False
+    maximize : bool, default False
+        Climb instead of descend?
+    differentiable : bool, default False
+        Not supported, must be False
+    """
     rule, buffers = adadelta_rule, ("square_avg", "acc_delta")
 
     def __init__(self,

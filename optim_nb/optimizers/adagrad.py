@@ -24,7 +24,31 @@ def adagrad_rule(g, p, G, lr_t, eps):
 _START = Range("initial_accumulator_value value")
 
 class Adagrad(Optimizer):
-    "Adagrad: a step is divided by the root of the sum of all squared gradients so far."
+    """Adagrad: a step is divided by the root of the sum of all squared gradients so far.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.01
+        η, learning rate: the length of the first step, at least 0
+    lr_decay : Annotated[float, Range('lr_decay value')], default 0
+        δ of (12), at least 0
+    weight_decay : float, default 0
+        λ of an L2 penalty, at least 0; not with sparse gradients
+    initial_accumulator_value : Annotated[float, _START], default 0
+        where G begins, ≥ 0
+    eps : float, default 1e-10
+        ε, added to √G, at least 0; in units of the gradient
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    differentiable : bool, default False
+        Not supported, must be False
+    fused : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    """
     rule, buffers = adagrad_rule, ("sum",)
 
     def __init__(self,
@@ -48,7 +72,13 @@ class Adagrad(Optimizer):
     def add_param_group(self,
         param_group: dict, # "params" and the settings that differ
     ) -> None:
-        "Add a group, and at once the state of its parameters: a sum, and 0 steps."
+        """Add a group, and at once the state of its parameters: a sum, and 0 steps.
+
+        Parameters
+        ----------
+        param_group : dict
+            "params" and the settings that differ
+        """
         super().add_param_group(param_group)
         for p in (group := self.param_groups[-1])["params"]:
             made = new_buffers(p.data, dict(sum=p.data.shape), {})

@@ -23,7 +23,35 @@ def adam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, inv_sqrt_bc2):
 
 # %% ../../nbs/optimizers/02_adam.ipynb #2d645e66
 class Adam(Optimizer):
-    "Adam: a moving average of the gradient over the root of one of its square; or AMSGrad."
+    """Adam: a moving average of the gradient over the root of one of its square; or AMSGrad.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.001
+        η, learning rate: about the distance moved in a step, at least 0
+    betas : tuple[float, float], default (0.9, 0.999)
+        (β₁, β₂), decay of m and v, in [0, 1)
+    eps : float, default 1e-08
+        ε, added to √v̂, at least 0; in units of the gradient
+    weight_decay : float, default 0
+        λ, at least 0: an L2 penalty, unless decoupled
+    amsgrad : bool, default False
+        Divide by the largest v so far (14)?
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    capturable : bool, default False
+        Not supported, must be False
+    differentiable : bool, default False
+        Not supported, must be False
+    fused : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters instead, as `AdamW`?
+    """
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
         lr: float = 1e-3, # η, learning rate: about the distance moved in a step, at least 0

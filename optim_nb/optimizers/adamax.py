@@ -22,7 +22,29 @@ def adamax_rule(g, p, m, u, w1, beta2, step_size, eps):
 
 # %% ../../nbs/optimizers/07_adamax.ipynb #3e1e6507
 class Adamax(Optimizer):
-    "Adamax: a moving average of the gradient over the largest gradient remembered."
+    """Adamax: a moving average of the gradient over the largest gradient remembered.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.002
+        η, learning rate, at least 0: a step is hardly longer
+    betas : tuple[float, float], default (0.9, 0.999)
+        (β₁, β₂), decay of m and u, in [0, 1)
+    eps : float, default 1e-08
+        ε, added to |g|, at least 0; with 0 a 0 first is NaN
+    weight_decay : float, default 0
+        λ of an L2 penalty, at least 0
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    differentiable : bool, default False
+        Not supported, must be False
+    capturable : bool, default False
+        Not supported, must be False
+    """
     rule, buffers = adamax_rule, ("exp_avg", "exp_inf")
 
     def __init__(self,
@@ -42,7 +64,13 @@ class Adamax(Optimizer):
             maximize=maximize, differentiable=differentiable, capturable=capturable))
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "The weight decay of a `group`: a penalty, whose gradient joins before (6)."
+        """The weight decay of a `group`: a penalty, whose gradient joins before (6).
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return group["weight_decay"], 1
 
     def coefficients(self, group: dict, t: int) -> dict:

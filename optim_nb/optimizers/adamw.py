@@ -12,7 +12,33 @@ from .adam import Adam
 
 # %% ../../nbs/optimizers/03_adamw.ipynb #3ba22ec6
 class AdamW(Adam):
-    "Adam with decoupled weight decay: before each step, θ shrinks by 1 - lr·weight_decay."
+    """Adam with decoupled weight decay: before each step, θ shrinks by 1 - lr·weight_decay.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs, or dicts of a group; any shape
+    lr : float, default 0.001
+        η, about how far each parameter moves in a step, at least 0
+    betas : tuple[float, float], default (0.9, 0.999)
+        (β₁, β₂) of the averages, in [0, 1)
+    eps : float, default 1e-08
+        ε, added to √v̂, at least 0; in units of the gradient
+    weight_decay : float, default 0.01
+        λ, decay per unit of learning rate (2), at least 0
+    amsgrad : bool, default False
+        Divide by the largest v so far?
+    maximize : bool, default False
+        Climb instead of descend? The weights shrink all the same
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    capturable : bool, default False
+        Not supported, must be False
+    differentiable : bool, default False
+        Not supported, must be False
+    fused : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    """
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs, or dicts of a group; any shape
         lr: float = 1e-3, # η, about how far each parameter moves in a step, at least 0
@@ -33,5 +59,11 @@ class AdamW(Adam):
             differentiable=differentiable, fused=fused, decoupled_weight_decay=True)
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "Decoupled (2), whatever the group says: l2 is 0 and keep is 1 - lr·weight_decay."
+        """Decoupled (2), whatever the group says: l2 is 0 and keep is 1 - lr·weight_decay.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return super().decay(group | {"decoupled_weight_decay": True})

@@ -24,7 +24,31 @@ def asgd_rule(g, p, ax, eta, keep, mu, one):
 class ASGD(Optimizer):
     """Averaged SGD: SGD whose learning rate decays, and the mean of where it has been.
 
-    The mean is `state[p]["ax"]`, a copy of p until step t0 + 2; fetch it by hand."""
+    The mean is `state[p]["ax"]`, a copy of p until step t0 + 2; fetch it by hand.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.01
+        η₀, learning rate at the start, at least 0
+    lambd : Annotated[float, Range('lambd value')], default 0.0001
+        λ: penalty and pace of (3)
+    alpha : float, default 0.75
+        α, power of the decay of the learning rate (3)
+    t0 : float, default 1000000.0
+        Averaging begins after this step (4)
+    weight_decay : float, default 0
+        A further L2 penalty, at least 0; it leaves (3) alone
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    differentiable : bool, default False
+        Not supported, must be False
+    capturable : bool, default False
+        Not supported, must be False
+    """
     rule, buffers, carries = asgd_rule, ("ax",), ("eta", "mu")
 
     def __init__(self,
@@ -45,11 +69,23 @@ class ASGD(Optimizer):
             capturable=capturable))
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "`weight_decay` joins the gradient; `lambd` shrinks inside the rule."
+        """`weight_decay` joins the gradient; `lambd` shrinks inside the rule.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return group["weight_decay"], 1
 
     def initial(self, group: dict) -> dict: # eta and mu of the first step
-        "The first step takes `lr` itself, and does not average."
+        """The first step takes `lr` itself, and does not average.
+
+        Returns
+        -------
+        dict
+            eta and mu of the first step
+        """
         return dict(eta=group["lr"], mu=1.0)
 
     def coefficients(self, group: dict, t: int, eta: float = 1.0, mu: float = 1.0) -> dict:

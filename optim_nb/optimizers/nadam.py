@@ -24,7 +24,33 @@ def nadam_rule(g, p, m, v, w1, beta2, w2, of_m, of_g, eps, inv_sqrt_bc2):
 
 # %% ../../nbs/optimizers/08_nadam.ipynb #3bfee149
 class NAdam(Optimizer):
-    "NAdam: Adam, with Nesterov's momentum in place of the heavy ball's."
+    """NAdam: Adam, with Nesterov's momentum in place of the heavy ball's.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.002
+        η, learning rate: about the distance moved in a step, at least 0
+    betas : tuple[float, float], default (0.9, 0.999)
+        (β₁, β₂), decay of m and v, in [0, 1)
+    eps : float, default 1e-08
+        ε, added to √v̂, at least 0; in units of the gradient
+    weight_decay : float, default 0
+        λ, at least 0: an L2 penalty, unless decoupled
+    momentum_decay : Annotated[float, Range('momentum_decay value')], default 0.004
+        ψ of (4)
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters instead, as `AdamW`?
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    capturable : bool, default False
+        Not supported, must be False
+    differentiable : bool, default False
+        Not supported, must be False
+    """
     rule, buffers, carries = nadam_rule, ("exp_avg", "exp_avg_sq"), ("mu_product",)
 
     def __init__(self,
@@ -48,7 +74,13 @@ class NAdam(Optimizer):
             differentiable=differentiable))
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "The weight decay of a `group`: in the gradient, or of the parameter."
+        """The weight decay of a `group`: in the gradient, or of the parameter.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         lr, weight_decay = group["lr"], group["weight_decay"]
         if group["decoupled_weight_decay"]: return 0, 1 - lr * weight_decay
         return weight_decay, 1

@@ -18,14 +18,40 @@ def sma_length(
     beta2: float, # β₂
     t: Any, # Step number from 1, or an array of them
 ) -> Any: # ρ_t
-    "Length of the plain average whose gradients are as old, in the mean, as v̂'s (2)."
+    """Length of the plain average whose gradients are as old, in the mean, as v̂'s (2).
+
+    Parameters
+    ----------
+    beta2 : float
+        β₂
+    t : Any
+        Step number from 1, or an array of them
+
+    Returns
+    -------
+    Any
+        ρ_t
+    """
     return 2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t)
 
 def rectifier(
     rho: Any, # ρ_t, above 4
     rho_inf: float, # its limit ρ_∞, above 4
 ) -> Any: # r_t
-    "Factor on a step at ρ_t that makes its variance (7) what it will be in the end (8)."
+    """Factor on a step at ρ_t that makes its variance (7) what it will be in the end (8).
+
+    Parameters
+    ----------
+    rho : Any
+        ρ_t, above 4
+    rho_inf : float
+        its limit ρ_∞, above 4
+
+    Returns
+    -------
+    Any
+        r_t
+    """
     return ((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))**0.5
 
 # %% ../../nbs/optimizers/09_radam.ipynb #24783876
@@ -39,7 +65,31 @@ def radam_rule(g, p, m, v, w1, beta2, w2, step_size, eps, rectified, one):
 
 # %% ../../nbs/optimizers/09_radam.ipynb #e6047dc6
 class RAdam(Optimizer):
-    "RAdam: Adam, rectified while v rests on few gradients; before that, momentum alone."
+    """RAdam: Adam, rectified while v rests on few gradients; before that, momentum alone.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.001
+        η, learning rate: about the distance moved in a step, at least 0
+    betas : tuple[float, float], default (0.9, 0.999)
+        (β₁, β₂), decay of m and v, in [0, 1)
+    eps : float, default 1e-08
+        ε, added to √v before its bias is corrected, at least 0
+    weight_decay : float, default 0
+        λ, at least 0: an L2 penalty, unless decoupled
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters instead, as `AdamW`?
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    capturable : bool, default False
+        Not supported, must be False
+    differentiable : bool, default False
+        Not supported, must be False
+    """
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
         lr: float = 1e-3, # η, learning rate: about the distance moved in a step, at least 0

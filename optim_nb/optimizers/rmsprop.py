@@ -30,7 +30,35 @@ def rmsprop_momentum_rule(g, p, v, b, alpha, w, lr, eps, mu):
 
 # %% ../../nbs/optimizers/05_rmsprop.ipynb #c838a25e
 class RMSprop(Optimizer):
-    "RMSprop: the gradient over the root of a moving average of its square."
+    """RMSprop: the gradient over the root of a moving average of its square.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs or group dicts; float or complex
+    lr : float, default 0.01
+        η, at least 0: the length of a step once v has filled
+    alpha : Annotated[float, Range('alpha value')], default 0.99
+        α, decay of v, at least 0
+    eps : float, default 1e-08
+        ε, added to √v, at least 0; in units of the gradient
+    weight_decay : float, default 0
+        λ of an L2 penalty, at least 0
+    momentum : float, default 0
+        μ, decay of a sum of past steps, at least 0
+    centered : bool, default False
+        Divide by the deviation from the mean gradient?
+    capturable : bool, default False
+        Not supported, must be False
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    maximize : bool, default False
+        Climb instead of descend?
+    differentiable : bool, default False
+        Not supported, must be False
+    variance_floor : float | None, default None
+        Least variance, as a share of v in [0, 1)
+    """
     def __init__(self,
         params: Iterable, # Tensors, (name, Tensor) pairs or group dicts; float or complex
         lr: float = 1e-2, # η, at least 0: the length of a step once v has filled
@@ -67,7 +95,13 @@ class RMSprop(Optimizer):
         return rmsprop_rule, ("square_avg",)
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        "Weight decay of a `group` joins the gradient."
+        """Weight decay of a `group` joins the gradient.
+
+        Returns
+        -------
+        tuple
+            (l2, keep)
+        """
         return group["weight_decay"], 1
 
     def coefficients(self, group: dict, t: int) -> dict:

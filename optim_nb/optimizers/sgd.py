@@ -29,7 +29,31 @@ def momentum_rule(g, p, b, lr, beta, w, nesterov):
 
 # %% ../../nbs/optimizers/01_sgd.ipynb #f4680832
 class SGD(Optimizer):
-    "Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay."
+    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay.
+
+    Parameters
+    ----------
+    params : Iterable
+        Tensors, (name, Tensor) pairs, or dicts of a group
+    lr : float, default 0.001
+        η, learning rate: step per unit of gradient, at least 0
+    momentum : float, default 0
+        β, what is left of the buffer after a step (5), at least 0
+    dampening : float, default 0
+        τ, a gradient enters the buffer times 1-τ; not the first (5)
+    weight_decay : float, default 0
+        λ, of an L2 penalty in the gradient, at least 0
+    nesterov : bool, default False
+        Step along g + βb (11)? Needs momentum and no dampening
+    maximize : bool, default False
+        Climb instead of descend?
+    foreach : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    differentiable : bool, default False
+        Not supported, must be False
+    fused : bool | None, default None
+        Accepted for torch's sake: every step is fused
+    """
     tracks_step = False
 
     def __init__(self,
