@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pages
 
-WIDTH, HEIGHT = 104, 42  # of a box
-LANE, ROW, LEFT, TOP = 116, 68, 100, 52  # from box to box; of the first box's centre, from the edges
+WIDTH, HEIGHT = 106, 42  # of a box
+LANE, ROW, LEFT, TOP = 116, 72, 96, 52  # from box to box; of the first box's centre, from the edges
 PORT = 18  # between the ends of two lines that arrive at one box
 STYLE = """<style>
 .family { margin: 1.3rem 0; overflow-x: auto; }
 .family svg { display: block; max-width: none; font-family: var(--sans, system-ui, sans-serif); color: inherit; }
 .family text { fill: currentColor; text-anchor: middle; }
-.family .name { font-size: 15px; font-weight: 600; }
+.family .name { font-size: 14.5px; font-weight: 600; }
 .family .year, .family .group { font-size: 12.5px; opacity: .75; }
 .family .lines { fill: none; stroke: currentColor; stroke-width: 1.5; opacity: .55; }
 .family .beside { stroke-dasharray: 4 4; }
@@ -98,34 +98,43 @@ def choose_lanes(found, known):
             put(row, chosen)
 
 
-def route(parent, child, port, boxes):
-    """The corners of a line from box to box, and how many other boxes it runs through.
+def gap(parent, child, boxes):
+    """The row below which (above which, where time runs backwards) a line turns, and how many boxes it runs through.
 
-    It goes down the parent's lane, turns into a gap between two rows, and down the child's lane: the lowest gap of those
-    where the fewest boxes are in the way.
+    It goes down the parent's lane, across between two rows, and down the child's lane: at the lowest of the rows where the
+    fewest boxes are in the way.
     """
-    x, sign = child.x + port, 1 if child.row > parent.row else -1
+    sign = 1 if child.row > parent.row else -1
 
-    def hits(gap):
-        return (sum((parent.lane, r) in boxes for r in range(parent.row + sign, gap + sign, sign))
-                + sum((child.lane, r) in boxes for r in range(gap + sign, child.row, sign)))
+    def hits(row):
+        return (sum((parent.lane, r) in boxes for r in range(parent.row + sign, row + sign, sign))
+                + sum((child.lane, r) in boxes for r in range(row + sign, child.row, sign)))
 
-    if parent.lane == child.lane and not hits(child.row - sign):
-        return [(x, parent.y + sign * HEIGHT / 2), (x, child.y - sign * HEIGHT / 2)], 0
-    gap = min(range(child.row - sign, parent.row - sign, -sign), key=hits)
-    level = TOP + ROW * gap + sign * (HEIGHT / 2 + (ROW - HEIGHT) * (2 + parent.lane % 3) / 6)
-    return [(parent.x, parent.y + sign * HEIGHT / 2), (parent.x, level), (x, level), (x, child.y - sign * HEIGHT / 2)], hits(gap)
+    row = min(range(child.row - sign, parent.row - sign, -sign), key=hits)
+    return row, sign, hits(row)
 
 
 def routes(found, known):
     """`(parent, child, is the first parent, corners, boxes in the way)` for every line."""
-    boxes, lines = {(n.lane, n.row) for n in found}, []
+    boxes, lines, turns = {(n.lane, n.row) for n in found}, [], {}
     for child in found:
         order = sorted(child.parents, key=lambda p: known[p].lane)
         for p in child.parents:
-            port = PORT * (order.index(p) - (len(order) - 1) / 2)
-            lines.append((known[p], child, p == child.parents[0], *route(known[p], child, port, boxes)))
-    return lines
+            row, sign, hits = gap(known[p], child, boxes)
+            x = child.x + PORT * (order.index(p) - (len(order) - 1) / 2)
+            straight = known[p].lane == child.lane and not hits
+            if not straight: turns.setdefault((row, sign), set()).add(known[p].lane)
+            lines.append((known[p], child, p == child.parents[0], x, row, sign, straight, hits))
+
+    def corners(parent, child, x, row, sign, straight):
+        start, end = parent.y + sign * HEIGHT / 2, child.y - sign * HEIGHT / 2
+        if straight: return [(x, start), (x, end)]
+        lanes = sorted(turns[row, sign])  # each parent turns at a height of its own
+        share = (lanes.index(parent.lane) + 1) / (len(lanes) + 1)
+        level = TOP + ROW * row + sign * (HEIGHT / 2 + (ROW - HEIGHT) * share)
+        return [(parent.x, start), (parent.x, level), (x, level), (x, end)]
+
+    return [(parent, child, first, corners(parent, child, *rest), hits) for parent, child, first, *rest, hits in lines]
 
 
 def cost(found, known):

@@ -214,7 +214,10 @@ def test_index_pages_list_every_page_with_what_its_card_says():
         for x in listed:
             assert pages.title_cell(x.source)[1].split()[0] in text, f"{e.page} lacks the description of {x.source}"
     row = next(r for r in soup(SITE / "optimizers/index.html").select("tbody tr") if r.select_one("a").text == "Adam")
-    assert "2015, Adam: A Method for Stochastic Optimization" in row.get_text() and "exp_avg_sq" in row.get_text()
+    assert [cell.get_text(strip=True) for cell in row.select("td")][1:5] == ["2015", "8", "28", "g × D"]
+    drawn = [(SITE / "optimizers" / a["href"]).resolve() for a in soup(SITE / "optimizers/index.html").select(".family svg > a")]
+    optimizers = next(e for e in generated() if e.page == "optimizers/index")
+    assert sorted(drawn) == sorted(SITE / f"{e.page}.html" for e in optimizers.walk() if e.page and e is not optimizers)
 
 
 @functools.cache
