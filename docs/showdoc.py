@@ -38,7 +38,8 @@ class _Table(DocmentTbl):
         super().__init__(obj, returns=not isclass(obj))
         self.sig, comments = sig, docments(obj, full=True, args_kwargs=True)
         for name, p in sig.parameters.items():  # no guessed types; comments on *args and **kwargs, which DocmentTbl drops
-            self.dm[name].update(anno=p.annotation, default=p.default, docment=comments[name]["docment"] or p.empty)
+            comment = (comments.get(name) or {}).get("docment")  # a NamedTuple's fields have none
+            self.dm.setdefault(name, {}).update(anno=p.annotation, default=p.default, docment=comment or p.empty)
         self.dm["return"]["anno"] = sig.return_annotation
 
     def _row(self, name, props):

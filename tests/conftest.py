@@ -58,6 +58,9 @@ class Case:
     def first_step(self, module):
         "Code that takes a step with the class in `module`; it prints True."
         closure = "lambda: 0.0" if self.cls is Given else ""
+        if self.cls is DenseSparseAdam:
+            return (f"from optim_nb.tensor import SparseGrad; p = {module}.Parameter(np.ones((3, 3))); "
+                    f"p.grad = SparseGrad([0, 1, 2], np.ones((3, 3)), (3, 3)); {module}.SparseAdam([p], lr=0.5).step(); print(p.data.max() < 1)")
         return (f"p = {module}.Parameter(np.ones((3, 3))); p.grad = np.ones((3, 3)); {module}.{self.cls.__name__}([p], lr=0.5).step({closure}); "
                 "print(p.data.max() < 1)")
     def __str__(self): return "-".join([self.cls.__name__, *(f"{k}={v}" for k, v in self.options.items() if k != "lr")])

@@ -69,7 +69,7 @@ class ASGD(Optimizer):
             capturable=capturable))
 
     def decay(self, group: dict) -> tuple: # (l2, keep)
-        """`weight_decay` joins the gradient; `lambd` shrinks inside the rule.
+        """`weight_decay` of a `group` joins the gradient; `lambd` shrinks inside the rule.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class ASGD(Optimizer):
         return group["weight_decay"], 1
 
     def initial(self, group: dict) -> dict: # eta and mu of the first step
-        """The first step takes `lr` itself, and does not average.
+        """The first step of a `group` takes `lr` itself, and does not average.
 
         Returns
         -------
@@ -89,9 +89,10 @@ class ASGD(Optimizer):
         return dict(eta=group["lr"], mu=1.0)
 
     def coefficients(self, group: dict, t: int, eta: float = 1.0, mu: float = 1.0) -> dict:
+        "Of step `t` of a `group`; `eta` and `mu` were decided in the step before."
         return dict(eta=eta, keep=1 - group["lambd"] * eta, mu=mu, one=1.0)
 
     def carry(self, group: dict, t: int, eta: float = 1.0, mu: float = 1.0) -> dict:
-        "What step t leaves for the next: (3) and (4)."
+        "`eta` and `mu` of a `group` for the step after `t`: (3) and (4)."
         lr, rate = group["lr"], group["lambd"] * group["lr"]
         return dict(eta=lr / (1 + rate * t)**group["alpha"], mu=1 / max(1, t - group["t0"]))
