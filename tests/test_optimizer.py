@@ -358,7 +358,7 @@ LATE_RUBBISH = {
     "lr None": lambda opt, p: opt.param_groups[1].update(lr=None),
     "lr text": lambda opt, p: opt.param_groups[1].update(lr="fast"),
     "lr missing": lambda opt, p: opt.param_groups[1].pop("lr"),
-    "weight_decay None": lambda opt, p: opt.param_groups[1].update({"weight_decay" if "weight_decay" in opt.defaults else "betas": None}),
+    "weight_decay None": lambda opt, p: opt.param_groups[1].update(weight_decay=None),
 }
 
 
