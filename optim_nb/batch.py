@@ -778,8 +778,8 @@ class Batch:
             return self._enter_touched(k, i, r, row)
         where, some = _touched(part, i, row)
         plain = _stand_ins(some, part.storages)
-        own, p = (row if some[1] is not row[1] or not is_fortran(row[1])
-                  else (None, *(a.T for a in row[1:]))), some[1]
+        turned, p = where is ... and is_fortran(row[1]), some[1]
+        own = [a.T for a in some] if turned else row
         self.copies += [(a, where, b) for a, b in zip(own[1:], plain[1:])
                         if a.ctypes.data != b.ctypes.data]
         self.held += plain

@@ -495,31 +495,6 @@ class GroupPart(Part):
             i = next(n for n, q in enumerate(params) if q is self.params[i])
         return param_name(self.group, self.k, i)
 
-    def check(self,
-        i: int, # Number of a parameter
-        row: tuple, # Its arrays (g, p, *buffers)
-    ) -> None:
-        """Raise as a `Part` does; of a rule of whole arrays check the buffers, too.
-
-        They must be floats (TypeError), in the shapes that were asked for (ValueError).
-
-        Parameters
-        ----------
-        i : int
-            Number of a parameter
-        row : tuple
-            Its arrays (g, p, *buffers)
-        """
-        super().check(i, row)
-        if self.names is not None: return
-        shapes = buffer_shapes(self.buffers, row[1].shape).values()
-        for c, (a, shape, storage) in enumerate(zip(row[2:], shapes, self.storages), 2):
-            if a.shape != shape:
-                raise ValueError(f"{self.label(i, c)} has shape {a.shape}, not {shape}")
-            if storage is None and a.dtype.kind not in "fc":
-                raise TypeError(f"{self.label(i, c)} has dtype {a.dtype}, which does not "
-                                f"go with {row[1].dtype}")
-
     def touched(self, i: int) -> str:
         "What the rule updates where gradient `i` is sparse, as the optimizer says."
         return self.owner.sparse(self.group)

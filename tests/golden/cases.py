@@ -26,6 +26,7 @@ BLOCK = 997  # a large array is stored as every 997th element and the norm of ev
 SHAPES = {"scalar": (), "empty": (0,), "vector": (7,), "matrix": (5, 3), "strided": (4, 3), "idle": (2,),
           "large": (100_003,)}
 MATRICES = {"wide": (6, 40), "tall": (40, 6), "cube": (2, 3, 4), "square": (8, 8)}  # only in cases that name them
+ALL = SHAPES | MATRICES
 
 Buffers = dict[str, dict[str, np.ndarray]]  # {buffer: {parameter: array}}; the parameters are the buffer "param"
 
@@ -51,7 +52,7 @@ class Case:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {k: (SHAPES | MATRICES)[k] for k in self.params if not (self.resumable and k == "large")}
+        return {k: ALL[k] for k in self.params if not (self.resumable and k == "large")}
 
 
 ROWS = "empty", "vector", "matrix", "strided", "idle", "large"  # what has rows
@@ -270,7 +271,7 @@ def start(name: str, dtype: str) -> np.ndarray:
     Magnitudes are between 1/2 and 1, well above a step: an element no larger than one step would show in full the
     cancellation of a gradient with the weight decay added to it, which no two ways of rounding agree on.
     """
-    noise = uniform((0, list(SHAPES | MATRICES).index(name)), (SHAPES | MATRICES)[name], dtype)
+    noise = uniform((0, list(ALL).index(name)), ALL[name], dtype)
     values = np.copysign((1 + np.abs(noise)) / 2, noise, out=noise)
     if name != "strided":
         return values
@@ -287,12 +288,12 @@ def gradient(name: str, step: int, dtype: str) -> np.ndarray | None:
     It does not depend on the parameter, so that two runs differ by the optimizer's arithmetic alone. Elements differ
     in size by up to 2^12 and all shrink by half every 8 steps, as gradients do on the way to a minimum.
     """
-    i = list(SHAPES | MATRICES).index(name)
+    i = list(ALL).index(name)
     if name == "idle" or (step + i) % 7 == 3:
         return None
     if (step + 2 * i) % 9 == 1:
-        return np.zeros((SHAPES | MATRICES)[name], dtype)
-    noise = uniform((step, i), (SHAPES | MATRICES)[name], dtype)
+        return np.zeros(ALL[name], dtype)
+    noise = uniform((step, i), ALL[name], dtype)
     exponent = np.arange(noise.size).reshape(noise.shape) % 13 + step // 8
     return np.asarray(np.ldexp(noise, -exponent), dtype)
 
